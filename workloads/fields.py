@@ -1,0 +1,91 @@
+"""The base of every spec, the marks that its fields carry, and the three content hashes.
+
+A field is *static* unless marked `per_member`: static fields decide which runs may share a cohort.
+`later` marks a field that joined after runs had been stored without it: while it has its default
+it stays out of the hashes, so that old ids keep their meaning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+_REQUIRED: Any = ...
+
+
+class Frozen(BaseModel):
+    """A value object: unknown keys forbidden, no coercion between types, no NaN, no change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def static(default: Any = _REQUIRED, *, later: bool = False, **limits: Any) -> Any:
+    """A field that decides tensor shapes or the program: runs that differ in it never share a cohort."""
+    return Field(default, json_schema_extra={"per_member": False, "later": later}, **limits)
+
+
+def per_member(default: Any = _REQUIRED, *, later: bool = False, seed: bool = False, **limits: Any) -> Any:
+    """A field whose value may differ between the members of one cohort.
+
+    Args:
+        default: value where the user gives none.
+        later: stays out of the hashes while it has its default.
+        seed: belongs to the replicate, not to the config.
+        **limits: `gt`, `ge`, `lt`, `le` … as pydantic takes them.
+    """
+    marks = {"per_member": True, "later": later, "seed": seed}
+    return Field(default, json_schema_extra=marks, **limits)
+
+
+def _marks(field: FieldInfo) -> dict[str, Any]:
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+def leaves(spec: BaseModel, *, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo, Any]]:
+    """Every leaf field of a spec: (path, field, value), depth first in declaration order."""
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, prefix=(*prefix, name))
+        else:
+            yield (*prefix, name), field, value
+
+
+def flatten(spec: BaseModel) -> dict[str, Any]:
+    """The spec as dotted columns: `{"task.name": "two_step", "optim.lr": 0.001, …}`."""
+    return {".".join(path): value for path, _, value in leaves(spec)}
+
+
+def digest(spec: BaseModel, *, keep: Callable[[dict[str, Any]], bool] = lambda marks: True) -> str:
+    """Content hash of the fields whose marks pass `keep` [16 hex digits].
+
+    Key order, `1e-3` against `0.001`, spelled-out defaults and Python versions do not change it.
+    """
+    content = {}
+    for path, field, value in leaves(spec):
+        marks = _marks(field)
+        if keep(marks) and not (marks.get("later") and value == field.get_default(call_default_factory=True)):
+            content[".".join(path)] = value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def run_digest(spec: BaseModel) -> str:
+    """Everything that determines a run."""
+    return digest(spec)
+
+
+def config_digest(spec: BaseModel) -> str:
+    """Everything but the seeds."""
+    return digest(spec, keep=lambda marks: not marks.get("seed"))
+
+
+def shape_digest(spec: BaseModel) -> str:
+    """Everything but the per-member fields: what may share a cohort."""
+    return digest(spec, keep=lambda marks: not marks.get("per_member"))

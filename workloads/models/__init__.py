@@ -1,0 +1,12 @@
+"""Every model, one a file. A new one is a file beside this and a name in `MODELS`.
+
+The specs alone live at import time; a model's layers (and torch) are imported when it is built.
+"""
+
+from __future__ import annotations
+
+from workloads.models.transformer import Transformer
+
+MODELS = (Transformer,)
+
+__all__ = ["MODELS", "Transformer"]

@@ -1,0 +1,66 @@
+"""Pre-LN transformer encoder with a read-out token; reads like single-run code.
+
+The spec is importable without torch; `build` makes the layers.
+
+Source: pre-LN block of Xiong et al. 2020 (arXiv 2002.04745); read-out token and shapes as in
+Dosovitskiy et al. 2021 (arXiv 2010.11929).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import model_validator
+
+from workloads.attention import AttentionSpec, Softmax
+from workloads.fields import Frozen, per_member, static
+from workloads.tasks.task import Shapes
+
+if TYPE_CHECKING:
+    from workloads.models.encoder import Encoder
+
+
+class Transformer(Frozen):
+    """Shape and variant of the encoder.
+
+    Attributes:
+        width: residual width D.
+        layers: blocks.
+        heads: attention heads; D is a multiple of it.
+        mlp_ratio: hidden width of the MLP, in units of D.
+        positions: what tells positions apart.
+        activation: of the MLP; `gelu` is the exact (erf) form.
+        qkv_bias: biases on the query, key and value maps.
+        norm_eps: of the layer norms.
+        init_std: of the truncated normal that weights, positions and the read-out token start from.
+    """
+
+    name: Literal["transformer"] = static("transformer")
+    version: Literal[1] = static(1)
+    width: int = static(32, ge=1)
+    layers: int = static(2, ge=1)
+    heads: int = static(4, ge=1)
+    mlp_ratio: float = static(4.0, gt=0.0)
+    positions: Literal["learned", "sinusoidal", "none"] = static("learned")
+    activation: Literal["gelu", "relu"] = static("gelu")
+    qkv_bias: bool = static(False)
+    norm_eps: float = static(1e-6, gt=0.0)
+    init_std: float = per_member(0.02, gt=0.0)
+    attention: AttentionSpec = static(Softmax())
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Transformer:
+        if self.width % self.heads:
+            raise ValueError(f"heads to divide width; got width {self.width}, heads {self.heads}")
+        return self
+
+    def build(self, shapes: Shapes) -> Encoder:
+        """Layers for a task's shapes, parameters still without values."""
+        from workloads.models.encoder import Encoder
+
+        return Encoder(self, shapes)
+
+    def controls(self, *, step: int, budget_steps: int) -> dict[str, Any]:
+        """Values that change from step to step: the attention's multiplier."""
+        head_width = self.width // self.heads
+        return {"multiplier": self.attention.multiplier(step=step, budget_steps=budget_steps, head_width=head_width)}

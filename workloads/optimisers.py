@@ -1,0 +1,101 @@
+"""Optimisers and learning-rate schedules as frozen specs; `workloads/update.py` applies them to rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from workloads.fields import Frozen, per_member, static
+
+
+class Constant(Frozen):
+    """Linear warm-up over `warmup_steps`, then the learning rate as given."""
+
+    name: Literal["constant"] = per_member("constant")
+    warmup_steps: int = per_member(0, ge=0)
+
+    def factor(self, *, step: int, budget_steps: int) -> float:
+        """Multiplier of the learning rate at a step, in (0, 1]."""
+        return min(1.0, (step + 1) / (self.warmup_steps + 1))
+
+
+class Cosine(Frozen):
+    """Linear warm-up, then a cosine from the full rate to `end_factor` of it at the budget's end.
+
+    The fall is tied to the budget: runs with different budgets are then different treatments.
+
+    Source: Loshchilov and Hutter 2017, SGDR, arXiv 1608.03983.
+    """
+
+    name: Literal["cosine"] = per_member("cosine")
+    warmup_steps: int = per_member(0, ge=0)
+    end_factor: float = per_member(0.0, ge=0.0, le=1.0)
+
+    def factor(self, *, step: int, budget_steps: int) -> float:
+        """Multiplier of the learning rate at a step, in [end_factor, 1]."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        span = max(1, budget_steps - self.warmup_steps)
+        done = min(1.0, (step - self.warmup_steps) / span)
+        return self.end_factor + 0.5 * (1.0 - self.end_factor) * (1.0 + math.cos(math.pi * done))
+
+
+ScheduleSpec = Annotated[Constant | Cosine, Field(discriminator="name")]
+
+
+class _Optimiser(Frozen):
+    """What every optimiser has.
+
+    Attributes:
+        lr: learning rate at the schedule's full height.
+        weight_decay: decoupled in AdamW, added to the gradient in Adam and SGD.
+        clip_norm: largest norm of a run's whole gradient; None leaves gradients alone.
+        schedule: how the learning rate moves over the budget.
+    """
+
+    lr: float = per_member(gt=0.0)
+    weight_decay: float = per_member(0.0, ge=0.0)
+    clip_norm: float | None = per_member(None, gt=0.0)
+    schedule: ScheduleSpec = static(Constant())
+
+    def rate(self, *, step: int, budget_steps: int) -> float:
+        """Learning rate at a step."""
+        return self.lr * self.schedule.factor(step=step, budget_steps=budget_steps)
+
+
+class AdamW(_Optimiser):
+    """Adam with decoupled weight decay.
+
+    Source: Loshchilov and Hutter 2019, arXiv 1711.05101.
+    """
+
+    name: Literal["adamw"] = static("adamw")
+    weight_decay: float = per_member(0.01, ge=0.0)
+    beta1: float = per_member(0.9, ge=0.0, lt=1.0)
+    beta2: float = per_member(0.999, ge=0.0, lt=1.0)
+    eps: float = per_member(1e-8, gt=0.0)
+
+
+class Adam(_Optimiser):
+    """Adam; weight decay, if any, is added to the gradient.
+
+    Source: Kingma and Ba 2015, arXiv 1412.6980.
+    """
+
+    name: Literal["adam"] = static("adam")
+    beta1: float = per_member(0.9, ge=0.0, lt=1.0)
+    beta2: float = per_member(0.999, ge=0.0, lt=1.0)
+    eps: float = per_member(1e-8, gt=0.0)
+
+
+class SGD(_Optimiser):
+    """Stochastic gradient descent with momentum: v = momentum·v + g, w = w - lr·v."""
+
+    name: Literal["sgd"] = static("sgd")
+    momentum: float = per_member(0.0, ge=0.0, lt=1.0)
+
+
+OPTIMISERS = (AdamW, Adam, SGD)
+OptimSpec = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]

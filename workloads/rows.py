@@ -1,0 +1,81 @@
+"""Flat `(K, P)` storage: a run is a row, and a model's parameters are views of the rows.
+
+Every parameter starts on a 64-byte boundary of its row and rows are whole multiples of it, so that
+vector code sees the same alignment in every slot (matrix libraries may sum in another order on
+another alignment, which would break bit-identity between slots).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from workloads.layers import Init, Layer
+from workloads.streams import generator
+
+_ALIGN = 16  # float32 values in 64 bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one parameter lies in a row."""
+
+    name: str
+    owner: nn.Module
+    shape: tuple[int, ...]
+    offset: int
+    init: Init
+
+    @property
+    def size(self) -> int:
+        """Values of the parameter."""
+        return math.prod(self.shape)
+
+    def view(self, rows: Tensor) -> Tensor:
+        """The parameter in every row: `(K, P)` to `(K, *shape)`."""
+        return rows[:, self.offset : self.offset + self.size].unflatten(1, self.shape)
+
+
+class Layout:
+    """The row layout of a model that was just built on the meta device."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.places: list[Place] = []
+        offset = 0
+        for prefix, module in model.named_modules():
+            if isinstance(module, Layer):
+                for name, init in module.inits.items():
+                    shape = tuple(module.get_parameter(name).shape)
+                    self.places.append(Place(f"{prefix}.{name}", module, shape, offset, init))
+                    offset += -(-math.prod(shape) // _ALIGN) * _ALIGN
+        self.width = offset
+
+    @property
+    def parameters(self) -> int:
+        """Trainable values of one run, padding not counted."""
+        return sum(place.size for place in self.places)
+
+    def bind(self, rows: Tensor, gradients: Tensor | None = None) -> None:
+        """Back the model's parameters with rows `(K, P)`; backward then accumulates into `gradients`."""
+        for place in self.places:
+            parameter = nn.Parameter(place.view(rows), requires_grad=gradients is not None)
+            if gradients is not None:
+                parameter.grad = place.view(gradients)
+            setattr(place.owner, place.name.rpartition(".")[2], parameter)
+
+    def initial_row(self, seed: int, *, std: float, device: torch.device) -> Tensor:
+        """A run's first weights `(P,)`: each parameter has a stream of its own, found by its name."""
+        row = torch.zeros(self.width, device=device)
+        for place in self.places:
+            values = row[place.offset : place.offset + place.size]
+            if place.init == "normal":
+                rng = generator(seed, f"init/{place.name}", device=device)
+                torch.randn(place.size, generator=rng, out=values)
+                values.mul_(std)
+            elif place.init == "ones":
+                values.fill_(1.0)
+        return row

@@ -1,0 +1,202 @@
+"""What one run is: the frozen RunSpec, its three identities, and how plain data becomes one.
+
+`resolve` is the only door in: it takes nested dictionaries (from YAML, flags or the ledger) and
+either returns a RunSpec or raises one SpecError that names every faulty field. Past it nothing
+is optional, misspelt or out of range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from workloads.errors import Problem, SpecError, near_miss
+from workloads.fields import Frozen, config_digest, flatten, per_member, run_digest, shape_digest, static
+from workloads.models import MODELS
+from workloads.optimisers import OptimSpec
+from workloads.tasks import TASKS
+
+
+def _one_of(variants: tuple[type[Frozen], ...]) -> Any:
+    """A union told apart by `name`; pydantic wants at least two variants for that."""
+    if len(variants) == 1:
+        return variants[0]
+    union: Any = variants[0]
+    for variant in variants[1:]:
+        union = union | variant
+    return Annotated[union, Field(discriminator="name")]
+
+
+TaskSpec = _one_of(TASKS)
+ModelSpec = _one_of(MODELS)
+DEFAULT_NAMES = {
+    ("model",): "transformer",
+    ("model", "attention"): "softmax",
+    ("optim",): "adamw",
+    ("optim", "schedule"): "constant",
+}
+
+
+class Budget(Frozen):
+    """How much a run may train: `steps` [optimiser steps], `batch` [examples a step]."""
+
+    steps: int = per_member(ge=1, le=2**31 - 1)
+    batch: int = static(64, ge=1)
+
+
+class Seeds(Frozen):
+    """Separate seeds, so that the variances they cause can be told apart."""
+
+    init: int = per_member(0, seed=True, ge=0, lt=2**63)
+    data: int = per_member(0, seed=True, ge=0, lt=2**63)
+
+
+class Stop(Frozen):
+    """When a run ends before its budget; decided on the run's own steps alone.
+
+    Attributes:
+        after_event_steps: train this long past the online event, then stop; None trains the budget [steps].
+        level: the event is where the smoothed loss falls below floor + level·(plateau - floor) [fraction].
+        half_life_steps: of the exponential smoothing [steps].
+        sustained_steps: how long it must stay there [steps].
+        diverged_above: a loss above this, like one that is not finite, ends the run as diverged [nats].
+    """
+
+    after_event_steps: int | None = per_member(None, ge=0)
+    level: float = per_member(0.5, gt=0.0, lt=1.0)
+    half_life_steps: float = per_member(8.0, gt=0.0)
+    sustained_steps: int = per_member(25, ge=1)
+    diverged_above: float = per_member(1e4, gt=0.0)
+
+
+class Log(Frozen):
+    """What is recorded besides loss, accuracy and gradient norm, which every step has.
+
+    Attributes:
+        measures_every_steps: cadence of the dearer measures (attention entropy and mass); 0 is never.
+    """
+
+    measures_every_steps: int = per_member(0, ge=0)
+
+
+class RunSpec(Frozen):
+    """Everything that determines one training run, and nothing else."""
+
+    task: TaskSpec  # type: ignore[valid-type]
+    model: ModelSpec  # type: ignore[valid-type]
+    optim: OptimSpec
+    budget: Budget
+    seed: Seeds = Seeds()
+    stop: Stop = Stop()
+    log: Log = Log()
+
+    @cached_property
+    def run_id(self) -> str:
+        """Hash of everything: resume, deduplication and joins."""
+        return run_digest(self)
+
+    @cached_property
+    def config_id(self) -> str:
+        """Hash without the seeds: what has a probability and a timing."""
+        return config_digest(self)
+
+    @cached_property
+    def shape_key(self) -> str:
+        """Hash without the per-member fields: what may share a cohort."""
+        return shape_digest(self)
+
+    def columns(self) -> dict[str, Any]:
+        """The spec as dotted columns, in declaration order."""
+        return flatten(self)
+
+
+def resolve(data: Mapping[str, Any]) -> RunSpec:
+    """Turn nested plain data into a RunSpec.
+
+    Raises:
+        SpecError: naming every faulty field with what was found, what was expected and the way out.
+    """
+    try:
+        return RunSpec.model_validate(_with_names(data))
+    except ValidationError as error:
+        raise SpecError(_problem(fault, data) for fault in error.errors()) from None
+
+
+def _with_names(data: Any, path: tuple[str, ...] = ()) -> Any:
+    """Fill in the name of each variant that the user left to its default."""
+    if not isinstance(data, Mapping):
+        return data
+    named = {key: _with_names(value, (*path, str(key))) for key, value in data.items()}
+    if path in DEFAULT_NAMES:
+        named = {"name": DEFAULT_NAMES[path], **named}
+    return named
+
+
+def _problem(fault: Any, data: Mapping[str, Any]) -> Problem:
+    """One pydantic fault in the words of the house."""
+    path, fields = _walk(fault["loc"])
+    kind, context = fault["type"], fault.get("ctx", {})
+    got = repr(fault["input"]) if not isinstance(fault["input"], Mapping) else "a mapping"
+    if kind == "extra_forbidden":
+        return Problem(path, "an unknown key", f"one of {', '.join(fields)}", near_miss(path[-1], fields))
+    if kind == "missing":
+        return Problem(path, "nothing", "a value; it has no default")
+    if kind == "value_error":
+        return Problem(path, None, str(context["error"]))
+    if kind in ("union_tag_invalid", "literal_error"):
+        words = context.get("expected_tags") or context.get("expected", "")
+        listed = sorted(word.strip(" '") for word in words.replace(" or ", ",").split(","))
+        if kind == "union_tag_invalid":
+            path, got = (*path, "name"), repr(context["tag"])
+        return Problem(path, got, f"one of {', '.join(listed)}", near_miss(got.strip("'"), listed))
+    return Problem(path, got, _EXPECTED.get(kind, fault["msg"].removeprefix("Input should be ")).format(**context))
+
+
+_EXPECTED = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "string_type": "a word",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
+    "finite_number": "a finite number",
+    "greater_than": "a number > {gt}",
+    "greater_than_equal": "a number >= {ge}",
+    "less_than": "a number < {lt}",
+    "less_than_equal": "a number <= {le}",
+}
+
+
+def _walk(loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], list[str]]:
+    """The path that a user wrote (pydantic adds the tags of unions), and the keys valid at its last mapping."""
+    candidates: list[type[Frozen]] = [RunSpec]
+    path: list[str] = []
+    inner: list[type[Frozen]] = []
+    for part in map(str, loc):
+        if len(inner) > 1:
+            candidates = [variant for variant in inner if variant.model_fields["name"].default == part]
+            inner = []
+            continue
+        candidates = inner or candidates
+        path.append(part)
+        inner = _variants(candidates, part)
+    return tuple(path), sorted({key for variant in candidates for key in variant.model_fields})
+
+
+def _variants(candidates: list[type[Frozen]], key: str) -> list[type[Frozen]]:
+    """The spec classes that a key of the candidates may hold."""
+    found: list[type[Frozen]] = []
+    for candidate in candidates:
+        if key in candidate.model_fields:
+            found += _classes(candidate.model_fields[key].annotation)
+    return found
+
+
+def _classes(annotation: Any) -> list[type[Frozen]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, Frozen) else []
+    return [inner for argument in getattr(annotation, "__args__", ()) for inner in _classes(argument)]

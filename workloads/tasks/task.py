@@ -1,0 +1,66 @@
+"""What a task promises: its shapes, its known levels, and the data of one run.
+
+**Determinism.** `world` and `sample` draw from the generator they are handed and from nothing else.
+
+**One run.** Neither sees the cohort: `sample` draws a block of steps for one run.
+
+**Levels.** Loss and accuracy of the three answers that every eureka-task has: knowing nothing
+(chance), the best answer without the hidden step (plateau), and the best answer (floor, ceiling).
+They anchor the online stop rule and the detector, and tests check them by brute force.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """What a model must accept and give: `(B, positions, features)` floats in, `(B, classes)` logits out."""
+
+    positions: int
+    features: int
+    classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """Known levels of a task: losses [nats], accuracies [fraction]."""
+
+    loss_chance: float
+    loss_plateau: float
+    loss_floor: float
+    accuracy_chance: float
+    accuracy_plateau: float
+    accuracy_ceiling: float
+
+
+class Task(Protocol):
+    """A frozen spec that can also make its data; see the module's promises."""
+
+    METRICS: ClassVar[tuple[str, ...]]
+    MEASURES: ClassVar[tuple[str, ...]]
+
+    def shapes(self) -> Shapes:
+        """Shapes of one example."""
+
+    def levels(self) -> Levels:
+        """The three known answers."""
+
+    def world(self, rng: torch.Generator) -> Batch:
+        """What stays fixed for a whole run: prototypes, tables, pools."""
+
+    def sample(self, world: Batch, rng: torch.Generator, *, steps: int, batch: int) -> Batch:
+        """Fresh data of consecutive steps: every tensor leads with `(steps, batch, …)`; `x` and `y` at least."""
+
+    def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
+        """What a step is scored by: `loss (K,)` first, which is minimised, then other metrics `(K,)`."""
+
+    def measures(self, attention: list[torch.Tensor], batch: Batch) -> Batch:
+        """Progress measures from attention maps `(K, B, H, queries, T)`, one a layer: name -> `(K,)`."""
