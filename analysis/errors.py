@@ -1,0 +1,21 @@
+"""The errors of the analysis layer: one base class, one-line messages that name the way out."""
+
+
+class AnalysisError(Exception):
+    """A request that the tables cannot answer; the message is one line and says what would."""
+
+
+class NoRuns(AnalysisError):
+    """No run is left to estimate from."""
+
+
+class NoSuchColumn(AnalysisError):
+    """A metric, axis or setting that is in no table."""
+
+
+class NoSuchDetector(AnalysisError):
+    """A detector name that is not registered."""
+
+
+class StoreError(AnalysisError):
+    """A store that is not there, not ours, not writable, or not whole."""

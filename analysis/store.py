@@ -1,0 +1,390 @@
+"""The store: the one place that knows paths. Ledger, metrics, saved states, sweeps.
+
+    STORE/eureka.json                    says that this directory is a store, and of which layout
+    STORE/runs/BLOCK.parquet             ledger: the runs that were committed together
+    STORE/metrics/BLOCK.parquet          their curves, whole: one row a (run_id, step)
+    STORE/checkpoints/COHORT.npz         latest state of an unfinished cohort, by run
+    STORE/sweeps/NAME/…                  a sweep's record, resolved YAML, cohorts, reports
+
+A run's curve is written when the run ends, under the same block name as its ledger row, so no
+reader meets rows of an unfinished run. A commit holds the store's lock, notes its block in a
+journal, renames the metrics into place, then the ledger file, then clears the journal: whoever
+takes the lock next finishes or removes what a killed writer left. A run that is already in the
+ledger is dropped under the same lock, so an attempt that was given up for dead cannot double it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from analysis.errors import StoreError
+from analysis.schema import METRICS, RUNS, SCHEMA_VERSION, schema, spec_column, unify
+
+_MARKER = "eureka.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class Store:
+    """A store on a local or shared file system.
+
+    Args:
+        path: the store's directory, which must be one; `Store.create` makes it.
+
+    Raises:
+        StoreError: there is no store, or one of a newer layout.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = local_path(path)
+        marker = self.path / _MARKER
+        try:
+            version = json.loads(marker.read_text())["schema_version"]
+        except FileNotFoundError:
+            raise StoreError(f"{self.path}: no store here; `eureka run SWEEP --store {self.path}` makes one") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{marker}: not a store's marker ({_plainly(error)})") from None
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path}: written by a newer eureka (layout {version}; this one knows {SCHEMA_VERSION})"
+            )
+        self._seen: set[str] = set()
+        self._status: dict[str, str] = {}
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> Store:
+        """Open a store for writing; make it where there is nothing yet.
+
+        Raises:
+            StoreError: the place is not writable, or holds something that is not a store.
+        """
+        root = local_path(path)
+        try:
+            if root.exists() and not root.is_dir():
+                raise StoreError(f"{root}: a file, not a store; give another --store")
+            root.mkdir(parents=True, exist_ok=True)
+            marker = root / _MARKER
+            if not marker.exists():
+                if strangers := sorted(entry.name for entry in root.iterdir() if entry.name != ".lock"):
+                    raise StoreError(f"{root}: not a store, and not empty ({strangers[0]} …); give another --store")
+                _write_bytes(marker, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
+            for part in ("runs", "metrics", "checkpoints", "sweeps"):
+                (root / part).mkdir(exist_ok=True)
+            with (root / ".lock").open("a"):
+                pass
+        except OSError as error:
+            raise StoreError(f"{root}: cannot be written ({_plainly(error)}); give another --store") from None
+        return cls(root)
+
+    # -- ledger and curves -------------------------------------------------------------------
+
+    def statuses(self) -> dict[str, str]:
+        """Every committed run and its status; reads only what is new since the last call."""
+        for path in self._files("runs"):
+            if path.name not in self._seen:
+                table = _read(path, columns=["run_id", "status"])
+                self._status.update(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+                self._seen.add(path.name)
+        return self._status
+
+    def runs_table(self) -> pa.Table:
+        """RUNS: one row a committed run, dotted columns of all tasks side by side."""
+        table = unify([_read(path) for path in self._files("runs")])
+        ids = table["run_id"]
+        if len(ids.unique()) < len(ids):  # a merge under way shows a run in both its old and its new block
+            first = pa.table({"run_id": ids, "row": np.arange(len(ids))}).group_by("run_id").aggregate([("row", "min")])
+            table = table.take(first["row_min"].sort())
+        return table
+
+    def metrics_paths(self) -> list[str]:
+        """METRICS files that belong to a ledger file, in order."""
+        ledgers = {path.name for path in self._files("runs")}
+        return [str(path) for path in self._files("metrics") if path.name in ledgers]
+
+    def commit(self, runs: Sequence[Mapping[str, Any]], curves: Sequence[pa.Table]) -> list[str]:
+        """Add ended runs, all at once or not at all.
+
+        Args:
+            runs: RUNS rows by column name; `block`, `ended_at` and `schema_version` are filled in here.
+            curves: METRICS rows of the runs (run_id, step, metrics), a table a run; failed runs have none.
+
+        Returns:
+            The run_ids added: those that were not in the ledger yet.
+
+        Raises:
+            StoreError: the files could not be written; nothing was added.
+        """
+        with self.locked():
+            known = self.statuses()
+            fresh = {row["run_id"]: row for row in runs if row["run_id"] not in known}
+            if fresh:
+                block = new_block()
+                stamp = {"block": block, "ended_at": datetime.now(UTC), "schema_version": SCHEMA_VERSION}
+                ledger = runs_rows([{**row, **stamp} for row in fresh.values()])
+                wanted = [table for table in curves if table["run_id"][0].as_py() in fresh]
+                self.write_block(block, ledger, wanted)
+                self.statuses()
+        return list(fresh)
+
+    def write_block(self, block: str, ledger: pa.Table, curves: Sequence[pa.Table], *, replaces: Sequence[str] = ()) -> None:
+        """Put one block in place, metrics first; the caller holds the lock."""
+        journal = self.path / ".pending"
+        try:
+            _write_bytes(journal, json.dumps({"block": block, "replaces": list(replaces)}).encode())
+            if curves:
+                _write_parquet(self.path / "metrics" / f"{block}.parquet", metrics_rows(block, curves))
+            _write_parquet(self.path / "runs" / f"{block}.parquet", ledger)
+            self._settle(block, replaces)
+        except OSError as error:
+            raise StoreError(f"{self.path}: could not write block {block} ({_plainly(error)})") from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the store's writing lock; first settles what a killed writer left."""
+        try:
+            with (self.path / ".lock").open("a") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                with contextlib.suppress(FileNotFoundError):
+                    pending = json.loads((self.path / ".pending").read_text())
+                    self._settle(pending["block"], pending["replaces"])
+                yield
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be written ({_plainly(error)})") from None
+
+    def _settle(self, block: str, replaces: Sequence[str]) -> None:
+        """Keep a block whose ledger file is in place, remove one without; then clear the journal."""
+        if (self.path / "runs" / f"{block}.parquet").exists():
+            for old in replaces:
+                (self.path / "runs" / f"{old}.parquet").unlink(missing_ok=True)
+                (self.path / "metrics" / f"{old}.parquet").unlink(missing_ok=True)
+        else:
+            (self.path / "metrics" / f"{block}.parquet").unlink(missing_ok=True)
+        (self.path / ".pending").unlink(missing_ok=True)
+
+    # -- saved states of unfinished runs -----------------------------------------------------
+
+    def save_states(self, cohort: str, states: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Replace a cohort's checkpoint with the states of its running members, by run_id."""
+        path = self.path / "checkpoints" / f"{cohort}.npz"
+        arrays = {f"{run}/{name}": array for run, state in states.items() for name, array in state.items()}
+        with _aside(path) as handle:
+            np.savez(handle, **arrays)
+
+    def saved_states(self) -> dict[str, tuple[Path, int]]:
+        """Where the furthest saved state of each unfinished run lies, and its step."""
+        best: dict[str, tuple[Path, int]] = {}
+        for path in self._files("checkpoints", ".npz"):
+            with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
+                for run in {name.partition("/")[0] for name in arrays.files}:
+                    step = int(arrays[f"{run}/step"])
+                    if run not in best or best[run][1] < step:
+                        best[run] = (path, step)
+        return best
+
+    def load_state(self, run_id: str, path: Path) -> dict[str, np.ndarray] | None:
+        """A run's state from a checkpoint; None when the file is gone or damaged."""
+        prefix = f"{run_id}/"
+        try:
+            with np.load(path) as arrays:
+                return {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return None
+
+    def drop_states(self, cohort: str) -> None:
+        """Forget a cohort's checkpoint."""
+        (self.path / "checkpoints" / f"{cohort}.npz").unlink(missing_ok=True)
+
+    def drop_spent_states(self) -> None:
+        """Forget checkpoints whose runs are all in the ledger."""
+        done = self.statuses().keys()
+        for path in self._files("checkpoints", ".npz"):
+            with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), np.load(path) as arrays:
+                if {name.partition("/")[0] for name in arrays.files} <= done:
+                    path.unlink(missing_ok=True)
+
+    # -- sweeps ------------------------------------------------------------------------------
+
+    def save_sweep(self, record: Mapping[str, Any]) -> None:
+        """Write a sweep's record, and its resolved YAML beside it."""
+        folder = self.sweep_dir(record["name"])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_bytes(folder / "sweep.json", json.dumps(record, indent=1).encode())
+            _write_bytes(folder / "sweep.yaml", str(record.get("yaml", "")).encode())
+        except OSError as error:
+            raise StoreError(f"{folder}: cannot be written ({_plainly(error)})") from None
+
+    def sweeps(self) -> list[str]:
+        """Names of the sweeps that were run into this store."""
+        return sorted(path.parent.name for path in (self.path / "sweeps").glob("*/sweep.json"))
+
+    def sweep(self, name: str) -> dict[str, Any]:
+        """A sweep's record.
+
+        Raises:
+            StoreError: no such sweep, listing those there are.
+        """
+        path = self.sweep_dir(name) / "sweep.json"
+        try:
+            record: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            there = ", ".join(self.sweeps()) or "none yet"
+            raise StoreError(f"{self.path}: no sweep named '{name}'; there are: {there}") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: not a sweep's record ({_plainly(error)})") from None
+        return record
+
+    def sweep_dir(self, name: str) -> Path:
+        """Where a sweep's own files lie."""
+        if not _NAME.fullmatch(name):
+            raise StoreError(f"sweep name: got '{name}'; expected letters, digits, '-', '_', '.'")
+        return self.path / "sweeps" / name
+
+    def save_cohort(self, sweep: str, cohort: str, record: Mapping[str, Any]) -> None:
+        """Write what a worker needs to know of a cohort."""
+        folder = self.sweep_dir(sweep) / "cohorts"
+        folder.mkdir(exist_ok=True)
+        _write_bytes(folder / f"{cohort}.json", json.dumps(record).encode())
+
+    def cohort(self, sweep: str, cohort: str) -> dict[str, Any]:
+        """What `save_cohort` wrote."""
+        record: dict[str, Any] = json.loads((self.sweep_dir(sweep) / "cohorts" / f"{cohort}.json").read_text())
+        return record
+
+    def drop_cohort(self, sweep: str, cohort: str) -> None:
+        """Forget a cohort that is done."""
+        (self.sweep_dir(sweep) / "cohorts" / f"{cohort}.json").unlink(missing_ok=True)
+
+    def _files(self, part: str, suffix: str = ".parquet") -> list[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            names = [entry.name for entry in os.scandir(self.path / part)]
+            return [self.path / part / name for name in sorted(names) if name.endswith(suffix) and name[0] != "."]
+        return []
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """A store's address as a path.
+
+    Raises:
+        StoreError: the address is of another kind.
+    """
+    text = os.fspath(path)
+    if "://" in text and not text.startswith("file://"):
+        raise StoreError(f"{text}: stores on object storage are not supported yet; give a local or mounted path")
+    return Path(text.removeprefix("file://")).expanduser()
+
+
+def new_block() -> str:
+    """A name no other writer picks; sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:10]}"
+
+
+def runs_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """RUNS rows as a table: fixed columns first, then the dotted ones that any of the rows has."""
+    fixed = schema(RUNS)
+    dotted: dict[str, pa.DataType] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name not in fixed.names and (dtype := spec_column(value)) is not None:
+                dotted[name] = dtype
+    full = pa.schema([*fixed, *(pa.field(name, dtype) for name, dtype in dotted.items())])
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=full)
+
+
+def metrics_rows(block: str, curves: Sequence[pa.Table]) -> pa.Table:
+    """Curves of a block as one table, run by run."""
+    table = unify(sorted(curves, key=lambda curve: curve["run_id"][0].as_py()))
+    if "block" in table.column_names:
+        table = table.drop_columns("block")
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), pa.array([block]))
+    return table.add_column(1, "block", column)
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    """Zstandard, split floats, delta steps, dictionary ids: 15 bytes a row of 8 metrics, against 26 by default."""
+    floats = [field.name for field in table.schema if pa.types.is_float32(field.type)]
+    encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
+    if table.schema.names[:3] == ["run_id", "block", "step"]:
+        encodings["step"] = "DELTA_BINARY_PACKED"
+    plain = set(encodings)
+    with _aside(path) as handle:
+        pq.write_table(
+            table,
+            handle,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[name for name in table.schema.names if name not in plain],
+            column_encoding=encodings or None,
+        )
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    with _aside(path) as handle:
+        handle.write(data)
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Any]:
+    """Write a file under a private name; flush it to disk and rename it into place only when whole."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with draft.open("wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        draft.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StoreError(f"{path}: not readable ({_plainly(error)}); `eureka doctor` says more") from None
+
+
+def _plainly(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def curve(run_id: str, metrics: Mapping[str, np.ndarray], measured: np.ndarray, measures: Mapping[str, np.ndarray]) -> pa.Table:
+    """METRICS rows of one run; measures are null at the steps where they were not taken.
+
+    Args:
+        run_id: of the run.
+        metrics: one float32 array a metric, one value a step [steps].
+        measured: steps at which the measures were taken.
+        measures: one float32 array a measure [measured steps].
+    """
+    steps = len(next(iter(metrics.values())))
+    ids = pa.DictionaryArray.from_arrays(pa.array(np.zeros(steps, np.int32)), pa.array([run_id]))
+    columns: dict[str, Any] = {"run_id": ids, "step": pa.array(np.arange(steps, dtype=np.int32)), **metrics}
+    missing = np.ones(steps, dtype=bool)
+    missing[measured] = False
+    for name, values in measures.items():
+        spread = np.zeros(steps, np.float32)
+        spread[measured] = values
+        columns[name] = pa.array(spread, mask=missing)
+    return pa.table(columns)
