@@ -30,6 +30,7 @@ RUNS = (
     Column("shape_key", pa.string(), "-", "the same without per-member fields: what may share a cohort"),
     Column("status", pa.string(), "-", "finished, diverged or failed"),
     Column("reason", pa.string(), "-", "why it ended where it did: budget, event, or what went wrong"),
+    Column("traceback", pa.string(), "-", "of a failed run; null otherwise"),
     Column("steps", pa.int64(), "optimiser steps", "rows in METRICS: steps 0 to steps-1"),
     Column("online_event_step", pa.int64(), "optimiser steps", "where the online stop rule saw the event; null: not"),
     Column("level.loss_chance", pa.float64(), "nats", "loss of knowing nothing"),

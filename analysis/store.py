@@ -22,7 +22,7 @@ import os
 import re
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,24 @@ class Store:
                 self.write_block(block, ledger, wanted)
                 self.statuses()
         return list(fresh)
+
+    def online_events(self, run_ids: Collection[str]) -> int:
+        """How many of the runs had their event seen by the online rule."""
+        table = unify([_read(path, columns=["run_id", "online_event_step"]) for path in self._files("runs")])
+        rows = zip(table["run_id"].to_pylist(), table["online_event_step"].to_pylist(), strict=True)
+        return len({run for run, step in rows if step is not None and run in run_ids})
+
+    def forget_failed(self, run_ids: Collection[str]) -> None:
+        """Take the failed rows of these runs out of the ledger, so that they are trained again."""
+        with self.locked():
+            again = {run for run, status in self.statuses().items() if status == "failed" and run in run_ids}
+            for path in self._files("runs") if again else ():
+                table = _read(path)
+                keep = pc.invert(pc.is_in(table["run_id"], pa.array(sorted(again))))
+                if not pc.all(keep).as_py():
+                    _write_parquet(path, table.filter(keep))
+            for run in again:
+                del self._status[run]
 
     def write_block(self, block: str, ledger: pa.Table, curves: Sequence[pa.Table], *, replaces: Sequence[str] = ()) -> None:
         """Put one block in place, metrics first; the caller holds the lock."""

@@ -1,0 +1,373 @@
+"""The `eureka` command: each verb reads its arguments and hands over; nothing is computed here.
+
+Exit codes: 0 done; 1 some runs failed; 2 the request was wrong, said in one line; 130 interrupted.
+Whatever a verb needs is imported when it runs, so that `eureka plan` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator import __version__
+from orchestrator.errors import BadRequest, OrchestratorError
+from workloads.errors import WorkloadError, near_miss
+
+if TYPE_CHECKING:
+    from analysis.store import Store
+    from orchestrator.sweep import Sweep
+
+SHIPPED = Path(__file__).parent / "sweeps"
+DEFAULT_STORE = "eureka-store"
+INTERRUPTED = "interrupted; committed runs are safe, and the same command goes on from there"
+
+
+class Eureka(click.Group):
+    """A group whose anticipated errors are one line on stderr and an exit code."""
+
+    def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:  # type: ignore[override]
+        """Run a verb and leave with its exit code."""
+        options["standalone_mode"] = False
+        try:
+            code = super().main(args, **options)
+        except click.exceptions.NoArgsIsHelpError as asked:
+            click.echo(asked.ctx.get_help() if asked.ctx else "")
+            code = 0
+        except (KeyboardInterrupt, click.Abort):
+            code = _say(INTERRUPTED, code=130)
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        except click.ClickException as error:
+            code = _say(" ".join(error.format_message().split()), code=2)
+        except Exception as error:
+            if (anticipated := _code_of(error)) is None:
+                raise
+            code = _say(str(error), code=anticipated)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str, *, code: int) -> int:
+    click.echo(f"eureka: {message}", err=True)
+    return code
+
+
+def _code_of(error: Exception) -> int | None:
+    """The exit code of an error that was raised on purpose; None for a fault of our own."""
+    analysis = sys.modules.get("analysis.errors")  # never imported, never raised
+    if isinstance(error, BadRequest | WorkloadError) or (
+        analysis and isinstance(error, analysis.AnalysisError)
+    ):
+        return 2
+    return 1 if isinstance(error, OrchestratorError) else None
+
+
+@click.group(cls=Eureka, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="eureka")
+def cli() -> None:
+    """Sweep the settings of small networks, and see when they suddenly learn.
+
+    SWEEP is a YAML file or the name of a shipped sweep, such as quickstart; key=value overrides
+    address the file's own keys (base.optim.lr=3e-4, replicates=16). STORE is a directory; without
+    one it is $EUREKA_STORE, or ./eureka-store.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    cli()
+
+
+_store_default: dict[str, Any] = {"envvar": "EUREKA_STORE", "default": DEFAULT_STORE}
+sweep_argument = click.argument("sweep", metavar="SWEEP")
+overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+store_option = click.option("--store", **_store_default, show_default=True, help="Where runs are stored.")
+store_argument = click.argument("store", **_store_default, metavar="[STORE]")
+sweep_option = click.option("--sweep", "name", metavar="NAME", help="Only this sweep of the store.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+width_option = click.option(
+    "--width", type=click.IntRange(min=1), help="Slots of a cohort [runs]; found by trial unless given."
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes that train at once; one a processor core or GPU."
+)
+retry_option = click.option("--retry-failed", is_flag=True, help="Train the runs again that failed before.")
+
+
+@cli.command()
+@sweep_argument
+@overrides_argument
+@store_option
+@width_option
+@workers_option
+@retry_option
+@json_option
+def plan(
+    sweep: str,
+    overrides: tuple[str, ...],
+    store: str,
+    width: int | None,
+    workers: int | None,
+    retry_failed: bool,
+    as_json: bool,
+) -> None:
+    """Show what would run: new and stored runs, cohorts, hours, and the interval to expect."""
+    from orchestrator.plan import DEFAULT_WIDTH, estimate_hours, make_plan, seconds_per_run_step
+    from orchestrator.status import open_store, statuses_at
+
+    loaded = load(sweep, overrides=overrides)
+    width, workers = width or DEFAULT_WIDTH, workers or os.cpu_count() or 1
+    stored = statuses_at(store)
+    made = make_plan(loaded, stored=stored, width=width, workers=workers, retry_failed=retry_failed)
+    timings = seconds_per_run_step(open_store(store).runs_table()) if stored else {}
+    hours = estimate_hours(made, seconds_per_run_step=timings, workers=workers)
+    if as_json:
+        _print_json(made.record(hours=hours))
+        return
+    from orchestrator.show import plan_panel
+
+    _print(plan_panel(made, hours=hours, width=width, workers=workers))
+
+
+@cli.command()
+@sweep_argument
+@overrides_argument
+@store_option
+@click.option("--launcher", type=click.Choice(["ray", "inline"]), default="ray", show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@width_option
+@workers_option
+@retry_option
+@click.option("--report/--no-report", default=True, show_default=True, help="Write the report at the end.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where the report goes; in the store unless given."
+)
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+def run(
+    sweep: str,
+    overrides: tuple[str, ...],
+    store: str,
+    launcher: str,
+    device: str,
+    width: int | None,
+    workers: int | None,
+    retry_failed: bool,
+    report: bool,
+    out: Path | None,
+    quiet: bool,
+) -> int:
+    """Train what the sweep still lacks, then write its report."""
+    from orchestrator.progress import ProgressView
+
+    loaded = load(sweep, overrides=overrides)
+    from orchestrator.run import run_sweep
+
+    outcome = run_sweep(
+        loaded,
+        store_path=store,
+        launcher=launcher,
+        width=width,
+        workers=workers,
+        device=device,
+        retry_failed=retry_failed,
+        view=ProgressView(loaded.name, quiet=quiet),
+    )
+    from orchestrator.show import outcome_line
+
+    click.echo(f"{loaded.name}: {outcome_line(outcome)}")
+    if outcome.interrupted:
+        return _say(INTERRUPTED, code=130)
+    if outcome.failed:
+        click.echo(f"Failures and their reasons: eureka status {store} --sweep {loaded.name}", err=True)
+    if report:
+        _report(open_store_at(store), name=loaded.name, out=out)
+    return 1 if outcome.failed else 0
+
+
+@cli.command()
+@store_argument
+@sweep_option
+@click.option("--detector", default="contrast-1", show_default=True, help="Who judges events.")
+@json_option
+def status(store: str, name: str | None, detector: str, as_json: bool) -> None:
+    """Show counts, events so far, and failures with their reasons."""
+    from orchestrator.status import chosen_sweeps, events_table, judged, standings
+
+    opened = open_store_at(store)
+    names = chosen_sweeps(opened, name=name)
+    events = events_table(opened, detector=detector)
+    found = [
+        judged(one, record=opened.sweep(one.sweep), events=events) for one in standings(opened, names=names)
+    ]
+    if as_json:
+        _print_json([one.record() for one in found])
+        return
+    from orchestrator.show import standing_panel
+
+    _print(*(standing_panel(one) for one in found))
+
+
+@cli.command()
+@store_argument
+@sweep_option
+@click.option(
+    "--every", "every_s", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="[s]"
+)
+def watch(store: str, name: str | None, every_s: float) -> None:
+    """Show the same live, until all is done or Ctrl-C."""
+    import time
+
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from orchestrator.show import standing_panel
+    from orchestrator.status import chosen_sweeps, standings
+
+    opened = open_store_at(store)
+    names = chosen_sweeps(opened, name=name)
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            found = standings(opened, names=names)
+            live.update(Group(*(standing_panel(one) for one in found)), refresh=True)
+            if all(one.done == one.planned for one in found):
+                return
+            time.sleep(every_s)
+
+
+@cli.command()
+@store_argument
+@sweep_option
+@click.option("--out", type=click.Path(path_type=Path), help="Directory; in the store unless given.")
+def report(store: str, name: str | None, out: Path | None) -> None:
+    """Write a sweep's report: one page, and the tables behind its figures."""
+    from orchestrator.status import chosen_sweeps
+
+    opened = open_store_at(store)
+    names = chosen_sweeps(opened, name=name)
+    if len(names) > 1 and out is not None:
+        raise BadRequest(
+            f"--out: got one directory for {len(names)} sweeps; add --sweep, one of {', '.join(names)}"
+        )
+    for each in names:
+        _report(opened, name=each, out=out)
+
+
+@cli.command()
+@store_argument
+@sweep_option
+@click.option("--detector", default="contrast-1", show_default=True, help="Who judges.")
+@click.option("--out", type=click.Path(path_type=Path), help="A .parquet or .csv file instead of printing.")
+@json_option
+def events(store: str, name: str | None, detector: str, out: Path | None, as_json: bool) -> None:
+    """Print the EVENTS table, one row a run, or write it."""
+    from orchestrator.status import chosen_sweeps, events_table
+
+    if out is not None and out.suffix not in (".parquet", ".csv"):
+        raise BadRequest(f"--out: got '{out}'; expected a name that ends in .parquet or .csv")
+    opened = open_store_at(store)
+    only = opened.sweep(chosen_sweeps(opened, name=name)[0])["runs"] if name else None
+    table = events_table(opened, detector=detector, runs=only)
+    if out is not None:
+        try:
+            table.write_parquet(out) if out.suffix == ".parquet" else table.write_csv(out)
+        except OSError as error:
+            raise BadRequest(f"--out: {out}: cannot be written: {error.strerror or error}") from None
+        click.echo(f"{len(table):,} events written to {out}", err=True)
+    elif as_json:
+        click.echo(table.write_json())
+    else:
+        click.echo(table.write_csv(separator="\t"), nl=False)
+
+
+@cli.command()
+@store_argument
+def compact(store: str) -> None:
+    """Merge the store's many small files into few."""
+    merged = open_store_at(store).compact()
+    click.echo(f"{store}: {merged}" if merged is not None else f"{store}: compacted")
+
+
+@cli.command()
+@click.argument("store", metavar="STORE")
+@click.argument("run_id", metavar="RUN_ID")
+def rerun(store: str, run_id: str) -> None:
+    """Train one stored run again, alone; RUN_ID may be its first digits."""
+    from orchestrator.rerun import rerun as train_again
+
+    click.echo(train_again(store, run_id))
+
+
+@cli.command()
+@store_argument
+@json_option
+def doctor(store: str, as_json: bool) -> int:
+    """Check the installation, and the store if there is one."""
+    from orchestrator.doctor import examine
+
+    record = examine(store)
+    if as_json:
+        _print_json(record)
+    else:
+        for key, value in record["versions"].items():
+            click.echo(f"{key:<12} {value}")
+        for problem in record["problems"]:
+            click.echo(f"problem: {problem}")
+        click.echo(f"{'store':<12} {record['store']}")
+    return 1 if record["problems"] else 0
+
+
+def load(sweep: str, *, overrides: Sequence[str]) -> Sweep:
+    """A sweep by path or by the name of a shipped one.
+
+    Raises:
+        BadRequest: there is neither, or the file is wrong.
+    """
+    from orchestrator.sweep import load_sweep
+
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    path = Path(sweep)
+    if "=" in sweep and not path.exists():
+        raise BadRequest(f"SWEEP: got the override {sweep!r}; expected a file or a shipped sweep first")
+    if path.is_file() or sweep not in shipped:
+        looks_like_a_path = path.suffix in (".yaml", ".yml") or len(path.parts) != 1 or path.exists()
+        if not looks_like_a_path:
+            hint = near_miss(sweep, shipped)
+            way_out = f". {hint}" if hint else ""
+            listed = ", ".join(shipped) or "none"
+            raise BadRequest(f"SWEEP: got {sweep!r}; expected a file, or a shipped sweep: {listed}{way_out}")
+        return load_sweep(path, overrides=overrides)
+    return load_sweep(shipped[sweep], overrides=overrides)
+
+
+def open_store_at(path: str) -> Store:
+    """The store at a path, which must be one."""
+    from orchestrator.status import open_store
+
+    return open_store(path)
+
+
+def _report(store: Store, *, name: str, out: Path | None) -> None:
+    from analysis.report import finding, write_report
+
+    page = write_report(store, name, out)
+    for sentence in finding(store, name):
+        click.echo(sentence)
+    click.echo(f"Report: {page}")
+
+
+def _print_json(record: object) -> None:
+    click.echo(json.dumps(record, indent=2))
+
+
+def _print(*panels: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for panel in panels:
+        console.print(panel)

@@ -1,0 +1,35 @@
+"""Is everything there that a sweep needs? Versions, the machine, and the store's own check."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "pydantic", "omegaconf", "ray", "optuna", "polars", "pyarrow", "click", "rich")
+NEEDED_TO_RUN = ("torch", "numpy", "ray", "pyarrow")
+
+
+def examine(store: str) -> dict[str, Any]:
+    """Versions, and every problem found [one line each].
+
+    Args:
+        store: where a store may be; none is no problem.
+    """
+    from analysis.store import Store, local_path
+
+    versions = {"python": platform.python_version(), "processors": str(os.cpu_count() or 1)}
+    versions |= {name: _version(name) for name in PACKAGES}
+    problems = [f"{name} is not installed" for name in NEEDED_TO_RUN if versions[name] == "missing"]
+    there = local_path(store).exists()
+    if there:
+        problems += Store(store).check()
+    return {"versions": versions, "store": store if there else f"{store} (none yet)", "problems": problems}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,29 @@
+"""What can go wrong between a request and its runs; every message is one line."""
+
+from __future__ import annotations
+
+LONGEST = 1000  # characters; a pasted file in place of a value should not fill the screen
+
+
+class OrchestratorError(Exception):
+    """Base of every error that this folder raises on purpose; its text is one line that names the way out."""
+
+    def __init__(self, message: str):
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…")
+
+
+class BadRequest(OrchestratorError):
+    """The request itself is wrong (a sweep file, an override, an argument): exit code 2, nothing begun."""
+
+
+def quoted(value: object, *, longest: int = 60) -> str:
+    """A value as a message shows it: `'softmx'`, `0.5`, `a list`; long ones are cut."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[:longest]}…"

@@ -1,0 +1,84 @@
+"""`key=value` from the command line, laid over the data of a sweep file.
+
+A key addresses the file's own keys (`replicates=16`, `base.optim.lr=3e-4`). Below `axes` the rest of
+it is one axis, dots and all: `axes.optim.lr=[1e-3, 3e-3]` sets the axis `optim.lr`, and
+`axes.optim.lr.points=8` a key of it where the file already has that axis. A value replaces what it
+finds, whole; only a new `name` keeps the neighbours that the new variant knows too (`axes.assign`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from orchestrator.axes import NotAMapping, assign, axis_key
+from orchestrator.errors import BadRequest
+from orchestrator.yaml_source import Place, Source, first_line
+
+
+def apply(data: dict[str, Any], *, overrides: Sequence[str], source: Source) -> tuple[dict[str, Any], Source]:
+    """The data with the overrides in it, and a source that knows them.
+
+    Raises:
+        BadRequest: an override has no `=`, is not YAML, comes twice, or reaches into a value without keys.
+    """
+    for text in overrides:
+        key, value = parse_override(text)
+        place = _place(key, data=data)
+        if place in source.overrides:
+            first = source.overrides[place]
+            raise BadRequest(f"override {text!r}: {key}: given twice; the first is {first!r}")
+        try:
+            data = _set(data, place=place, value=value)
+        except NotAMapping as error:
+            raise BadRequest(f"override {text!r}: {error}") from None
+        source = replace(source, overrides={**source.overrides, place: text})
+    return data, source
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`base.optim.lr=3e-4` as its key and its value; the value is read as YAML."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise BadRequest(f"override {text!r}: expected key=value, such as replicates=16")
+    try:
+        read = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
+        assert isinstance(read, dict)
+        return key, read["value"]
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        said = getattr(error, "problem", None) or first_line(error)
+        raise BadRequest(f"override {text!r}: the value is not YAML: {said}") from None
+    except RecursionError:
+        raise BadRequest(f"override {text[:40]!r}…: the value is nested too deeply") from None
+
+
+def _place(key: str, *, data: Mapping[str, Any]) -> Place:
+    """Which place of the file a key addresses."""
+    first, _, rest = key.partition(".")
+    if first != "axes" or not rest:
+        return tuple(key.split("."))
+    axes = data.get("axes")
+    known = sorted(axes, key=len, reverse=True) if isinstance(axes, Mapping) else []
+    for axis in known:
+        if axis_key(rest) == axis_key(axis):
+            return ("axes", axis)
+        if rest.startswith(f"{axis}."):
+            return ("axes", axis, *rest.removeprefix(f"{axis}.").split("."))
+    return ("axes", axis_key(rest))
+
+
+def _set(data: dict[str, Any], *, place: Place, value: Any) -> dict[str, Any]:
+    """`base.…` is a run's description, where a new name switches a variant; the rest is plain."""
+    first, *rest = place
+    if first == "base" and rest:
+        base = data.get("base")
+        if not isinstance(base, Mapping):
+            raise NotAMapping(("base",), base)
+        return {**data, "base": assign(base, tuple(rest), value)}
+    return assign(data, place, value, variants=False)

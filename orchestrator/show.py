@@ -1,0 +1,126 @@
+"""What the read verbs print for people; `--json` prints the same records for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.plan import UNKNOWN_TIME, Plan
+from orchestrator.progress import duration
+from orchestrator.status import Standing
+
+
+def plan_panel(plan: Plan, *, hours: float | None, width: int, workers: int) -> RenderableType:
+    """A plan as a few labelled lines."""
+    record = plan.record(hours=hours)
+    rows = [
+        ("runs", _runs(record)),
+        *(("axis", f"{key}  {_listed(values)}") for key, values in record["axes"].items()),
+        ("to train", _to_train(plan)),
+        ("cohorts", _cohorts(plan, width=width, workers=workers)),
+        ("run-steps", f"{plan.run_steps:,} at most"),
+        ("time", UNKNOWN_TIME if hours is None else _at_most(hours)),
+        ("interval", _interval(record)),
+    ]
+    return Group(_title(record["sweep"], record["question"]), _labelled(rows))
+
+
+def standing_panel(standing: Standing) -> RenderableType:
+    """A sweep's counts as a few labelled lines."""
+    share = standing.done / standing.planned if standing.planned else 1.0
+    done = f"{standing.done:,} of {standing.planned:,} ({share:.0%})"
+    kinds = f"{standing.finished:,} finished, {standing.diverged:,} diverged, {standing.failed:,} failed"
+    rows = [
+        ("done", f"{done}: {kinds}"),
+        ("not done", f"{standing.begun:,} begun, {standing.waiting:,} waiting"),
+        ("events", _events(standing)),
+        *(("failure", f"{n:,} × {reason}") for reason, n in standing.failures[:8]),
+    ]
+    if len(standing.failures) > 8:
+        rows.append(("", f"and {len(standing.failures) - 8} other reasons (--json lists them all)"))
+    return Group(_title(standing.sweep, ""), _labelled(rows))
+
+
+def _title(name: str, question: str) -> Text:
+    return Text.assemble((name, "bold"), f"  {question}" if question else "")
+
+
+def _labelled(rows: list[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows:
+        table.add_row(f"  {label}", Text(text))
+    return table
+
+
+def _runs(record: dict[str, Any]) -> str:
+    return f"{record['runs']:,} = {_many(record['configs'], 'config')} × {_many(record['replicates'], 'replicate')}"
+
+
+def _to_train(plan: Plan) -> str:
+    text = f"{len(plan.new):,} new, {plan.already:,} already stored"
+    if plan.failed_before:
+        text += f" ({plan.failed_before:,} of them failed; --retry-failed trains those again)"
+    return text
+
+
+def _cohorts(plan: Plan, *, width: int, workers: int) -> str:
+    if not plan.cohorts:
+        return "none"
+    sizes = [len(cohort.members) for cohort in plan.cohorts]
+    shapes = len(Counter(cohort.shape_key for cohort in plan.cohorts))
+    size = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{max(sizes)}"
+    packed = f"{_many(len(sizes), 'cohort')} of {size} runs, {_many(shapes, 'shape')}"
+    return f"{packed}, {_many(width, 'slot')} each, {_many(workers, 'worker')}"
+
+
+def _interval(record: dict[str, Any]) -> str:
+    width, n = record["interval_width"], record["replicates"]
+    return f"{width:.2f} wide (95 % Wilson at P = 1/2, n = {_many(n, 'run')} a config)"
+
+
+def _events(standing: Standing) -> str:
+    online = f"{standing.events:,} by the online rule"
+    if standing.detected is None:
+        return online
+    counts = (
+        ", ".join(f"{n:,} {status}" for status, n in sorted(standing.detected.items())) or "none judged yet"
+    )
+    by = f" by {standing.detector}" if standing.detector else ""
+    return f"{counts}{by}; {online}"
+
+
+def _listed(values: list[Any], *, most: int = 8) -> str:
+    shown = [_value(value) for value in values]
+    if len(shown) > most:
+        shown = [*shown[: most - 2], "…", shown[-1]]
+    return f"{', '.join(shown)}  ({len(values)})"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_value(inner)}" for key, inner in value.items()) + "}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _at_most(hours: float) -> str:
+    return f"{duration(hours * 3600)} at most, going by earlier runs of these shapes"
+
+
+def _many(n: int, thing: str) -> str:
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
+def outcome_line(outcome: Any) -> str:
+    """What a run did, in a line."""
+    parts = [f"{_many(outcome.trained, 'run')} trained in {duration(outcome.seconds)}"]
+    parts += [f"{outcome.already:,} already stored"] if outcome.already else []
+    parts += [f"{_many(outcome.events, 'event')} by the online rule"]
+    parts += [f"{outcome.diverged:,} diverged"] if outcome.diverged else []
+    parts += [f"{outcome.failed:,} failed"] if outcome.failed else []
+    return ", ".join(parts)

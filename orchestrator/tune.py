@@ -1,0 +1,144 @@
+"""Ray Tune as the launcher; the only file that imports ray.
+
+A Tune trial trains one cohort, and its config is the cohort's id alone. Tune schedules, places and
+reuses workers; it holds no truth: the ledger does. So its own snapshots are never restored, its
+retries are off (a lost cohort goes back to the queue, which offers it again), and its files live in
+a folder that is thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+# Ray reads these when it is imported or starts its processes.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a worker without a GPU sees none
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.queue import CohortQueue
+from orchestrator.worker import CohortWorker, Pulse, as_pulse, as_result, pulse_or_error
+
+
+class CohortTrainable(tune.Trainable):
+    """One worker process; takes cohort after cohort."""
+
+    def setup(self, config: dict[str, Any], store: str = "", sweep: str = "") -> None:
+        """Take the first cohort."""
+        self._where = {"store": store, "sweep": sweep}
+        self._worker = CohortWorker(**self._where, cohort=config["cohort"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next cohort in the same process."""
+        self._worker = CohortWorker(**self._where, cohort=new_config["cohort"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train for a while; the trial is done when its cohort is."""
+        pulse = pulse_or_error(self._worker)
+        return as_result(pulse) | {"done": pulse.over}
+
+    def cleanup(self) -> None:
+        """Keep what an interrupted trial has trained."""
+        self._worker.close()
+
+
+class QueueSearcher(Searcher):
+    """Hands the queue's cohorts to Tune and brings their fate back."""
+
+    def __init__(self, queue: CohortQueue, on_pulse: Callable[[Pulse], None]):
+        super().__init__(metric="run_steps", mode="max")
+        self._queue, self._on_pulse = queue, on_pulse
+        self._cohorts: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next cohort; None while those that are out may still come back."""
+        cohort = self._queue.take()
+        if cohort is not None:
+            self._cohorts[trial_id] = cohort
+            return {"cohort": cohort}
+        return Searcher.FINISHED if self._queue.is_over else None
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A pulse."""
+        self._hear(result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The last pulse, or the loss of the worker."""
+        if error or not result or not result.get("over"):
+            self._queue.lost(self._cohorts[trial_id], "the worker process was lost repeatedly without progress")
+        else:
+            self._hear(result)
+
+    def _hear(self, result: dict[str, Any]) -> None:
+        pulse = as_pulse(result)
+        self._queue.hear(pulse)
+        self._on_pulse(pulse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher into every snapshot; ours are never restored."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger knows."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+def train_with_ray(
+    queue: CohortQueue, *, workers: int, gpus: float, on_pulse: Callable[[Pulse], None]
+) -> None:
+    """Work through the queue with Ray Tune, on the cluster at RAY_ADDRESS or on this machine.
+
+    Args:
+        queue: the cohorts.
+        workers: processes on this machine; a cluster's resources decide there.
+        gpus: accelerators a worker needs.
+        on_pulse: told of every pulse.
+    """
+    started = not ray.is_initialized()
+    try:
+        if started:
+            _connect(workers)
+        trainable = tune.with_parameters(CohortTrainable, store=str(queue.store.path), sweep=queue.sweep)
+        with tempfile.TemporaryDirectory(prefix="eureka-tune-") as scratch:
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, {"cpu": 1, "gpu": gpus}),
+                param_space={},
+                tune_config=tune.TuneConfig(
+                    search_alg=QueueSearcher(queue, on_pulse), num_samples=-1, reuse_actors=True
+                ),
+                run_config=tune.RunConfig(
+                    name=queue.sweep,
+                    storage_path=scratch,
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=0),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            )
+            tuner.fit()
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _connect(workers: int) -> None:
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(log_to_driver=False, logging_level="ERROR")
+        else:
+            ray.init(num_cpus=workers, **quiet)
+    except (ConnectionError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise OrchestratorError(f"ray: could not start or reach a cluster ({first}); try --launcher inline") from None

@@ -1,0 +1,196 @@
+"""A YAML file as plain data that still knows where each key came from: a line of the file, or an override.
+
+OmegaConf gives the values (numbers like `1e-3`, interpolations); PyYAML's node graph gives the
+lines. The graph is walked first: it finds duplicate keys with both their lines, and its pure-Python
+recursion turns absurd nesting into an error before a C parser meets it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from orchestrator.errors import BadRequest, quoted
+
+Place = tuple[str, ...]  # keys from the file's root, list positions as digits: ("axes", "optim.lr", "0")
+
+MOST_BYTES = 8 * 2**20
+MOST_NODES = 1_000_000  # aliases count each time they are used
+STR_TAG, MERGE_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the keys of one request were written.
+
+    Attributes:
+        file: the file, as the user named it.
+        lines: line of each key and list item [1-based].
+        overrides: `key=value` of each place that the command line set.
+    """
+
+    file: str
+    lines: Mapping[Place, int]
+    overrides: Mapping[Place, str] = field(default_factory=dict)
+
+    def where(self, place: Place) -> str:
+        """The override that set a place or something in it, `override 'key=value'`, else `file:line`."""
+        above = [place[:length] for length in range(len(place), -1, -1)]
+        within = [other for other in self.overrides if other[: len(place)] == place]
+        for setter in [*above[:-1], *within]:
+            if setter in self.overrides:
+                return f"override {self.overrides[setter]!r}"
+        line = next((self.lines[known] for known in above if known in self.lines), None)
+        return self.file if line is None else f"{self.file}:{line}"
+
+    def fault(self, place: Place, message: str) -> BadRequest:
+        """An error that starts with where the place was written."""
+        return BadRequest(f"{self.where(place)}: {message}")
+
+    def expected(
+        self, place: Place, *, got: object, expected: str, hint: str = "", key: str | None = None
+    ) -> BadRequest:
+        """An error in the house form; `key` is what to call the place, its own dotted path unless given."""
+        way_out = f". {hint}" if hint else ""
+        called = ".".join(place) if key is None else key
+        return self.fault(place, f"{called}: got {quoted(got)}; expected {expected}{way_out}")
+
+
+def read_text(path: Path, *, called: str) -> str:
+    """The text of a small file.
+
+    Raises:
+        BadRequest: it is missing, a directory, unreadable, not text or not small.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        text = content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise BadRequest(f"{called}: no such file; expected a YAML file") from None
+    except IsADirectoryError:
+        raise BadRequest(f"{called}: is a directory; expected a YAML file") from None
+    except UnicodeDecodeError:
+        raise BadRequest(f"{called}: is not text; expected YAML in UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise BadRequest(f"{called}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > MOST_BYTES:
+        raise BadRequest(f"{called}: is larger than {MOST_BYTES // 2**20} MiB; expected a sweep file")
+    return text
+
+
+def parse(text: str, *, file: str) -> tuple[dict[str, Any], Source]:
+    """Text to plain nested data, its interpolations still unresolved, and the lines of its keys.
+
+    Raises:
+        BadRequest: it is not a YAML mapping, or has a key twice.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            raise BadRequest(f"{file}: got {_called(root)}; expected a mapping of keys to values")
+        lines: dict[Place, int] = {}
+        _walk(root, place=(), lines=lines, file=file)
+        data = OmegaConf.to_container(OmegaConf.create(text))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise BadRequest(f"{file}{line}: is not YAML: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        raise BadRequest(f"{file}: is not YAML: character {error.position} is {error.reason}") from None
+    except (
+        yaml.YAMLError,
+        OmegaConfBaseException,
+        ValueError,
+    ) as error:  # ValueError: no type holds a scalar
+        raise BadRequest(f"{file}: is not YAML: {first_line(error)}") from None
+    except RecursionError:
+        raise BadRequest(f"{file}: is nested too deeply, or contains itself") from None
+    return cast(dict[str, Any], data), Source(file=file, lines=lines)
+
+
+def _called(root: yaml.Node | None) -> str:
+    if root is None:
+        return "an empty file"
+    return "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
+
+
+def _walk(node: yaml.Node, *, place: Place, lines: dict[Place, int], file: str) -> None:
+    """Note the line of every key and list item below a node."""
+    if len(lines) > MOST_NODES:
+        raise BadRequest(f"{file}: has more than {MOST_NODES} values")
+    if isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            lines[*place, str(position)] = item.start_mark.line + 1
+            _walk(item, place=(*place, str(position)), lines=lines, file=file)
+    elif isinstance(node, yaml.MappingNode):
+        _walk_mapping(node, place=place, lines=lines, file=file)
+
+
+def _walk_mapping(node: yaml.MappingNode, *, place: Place, lines: dict[Place, int], file: str) -> None:
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if key.tag == MERGE_TAG:
+            continue  # merged keys are placed at the line of the mapping that takes them in
+        if key.tag != STR_TAG:
+            got = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a collection"
+            called = ".".join(place) or "the file"
+            raise BadRequest(f"{file}:{line}: {called}: got the key {got}; expected a word")
+        if key.value in seen:
+            called = ".".join((*place, key.value))
+            raise BadRequest(f"{file}:{line}: {called}: given twice; the first is on line {seen[key.value]}")
+        seen[key.value] = lines[*place, key.value] = line
+        _walk(value, place=(*place, key.value), lines=lines, file=file)
+
+
+def resolved(data: dict[str, Any], *, source: Source) -> dict[str, Any]:
+    """The data with its interpolations filled in, and every number one that a spec can hold.
+
+    Raises:
+        BadRequest: an interpolation leads nowhere; a number is not finite, or needs more than 64 bits.
+    """
+    try:
+        plain = OmegaConf.to_container(OmegaConf.create(data), resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        full_key = str(getattr(error, "full_key", None) or "")
+        place = _place_of(full_key, source=source)
+        raise source.fault(place, f"{full_key or 'the file'}: {first_line(error)}") from None
+    except RecursionError:
+        raise BadRequest(f"{source.file}: is nested too deeply, or contains itself") from None
+    _check_numbers(plain, place=(), source=source)
+    return cast(dict[str, Any], plain)
+
+
+def _place_of(full_key: str, *, source: Source) -> Place:
+    """OmegaConf's `axes.optim.lr[0]` as a place: the longest known one it starts with, as keys have dots."""
+    flat = re.sub(r"\[(\d+)\]", r".\1", full_key) + "."
+    known = [place for place in (*source.overrides, *source.lines) if flat.startswith(f"{'.'.join(place)}.")]
+    return max(known, key=len, default=())
+
+
+def _check_numbers(data: Any, *, place: Place, source: Source) -> None:
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            _check_numbers(value, place=(*place, str(key)), source=source)
+    elif isinstance(data, list):
+        for position, value in enumerate(data):
+            _check_numbers(value, place=(*place, str(position)), source=source)
+    elif isinstance(data, float) and not math.isfinite(data):
+        raise source.expected(place, got=data, expected="a finite number")
+    elif isinstance(data, int) and abs(data) >= 2**63:
+        called = ".".join(place)
+        raise source.fault(place, f"{called}: got an integer of more than 64 bits; expected a smaller one")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of OmegaConf or YAML says first; the rest is their context."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
