@@ -94,7 +94,7 @@ class Store:
 
     def statuses(self) -> dict[str, str]:
         """Every committed run and its status; reads only what is new since the last call."""
-        for path in self._files("runs"):
+        for path in self.files("runs"):
             if path.name not in self._seen:
                 table = _read(path, columns=["run_id", "status"])
                 self._status.update(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
@@ -103,17 +103,29 @@ class Store:
 
     def runs_table(self) -> pa.Table:
         """RUNS: one row a committed run, dotted columns of all tasks side by side."""
-        table = unify([_read(path) for path in self._files("runs")])
+        table = unify([_read(path) for path in self.files("runs")])
         ids = table["run_id"]
         if len(ids.unique()) < len(ids):  # a merge under way shows a run in both its old and its new block
             first = pa.table({"run_id": ids, "row": np.arange(len(ids))}).group_by("run_id").aggregate([("row", "min")])
             table = table.take(first["row_min"].sort())
         return table
 
+    def blocks(self) -> list[str]:
+        """Names of the committed blocks, oldest first."""
+        return [path.stem for path in self.files("runs")]
+
+    def runs_path(self, block: str) -> Path:
+        """A block's ledger file."""
+        return self.path / "runs" / f"{block}.parquet"
+
+    def metrics_path(self, block: str) -> Path:
+        """A block's curves; there is no file where all its runs failed."""
+        return self.path / "metrics" / f"{block}.parquet"
+
     def metrics_paths(self) -> list[str]:
         """METRICS files that belong to a ledger file, in order."""
-        ledgers = {path.name for path in self._files("runs")}
-        return [str(path) for path in self._files("metrics") if path.name in ledgers]
+        committed = set(self.blocks())
+        return [str(path) for path in self.files("metrics") if path.stem in committed]
 
     def commit(self, runs: Sequence[Mapping[str, Any]], curves: Sequence[pa.Table]) -> list[str]:
         """Add ended runs, all at once or not at all.
@@ -142,7 +154,7 @@ class Store:
 
     def online_events(self, run_ids: Collection[str]) -> int:
         """How many of the runs had their event seen by the online rule."""
-        table = unify([_read(path, columns=["run_id", "online_event_step"]) for path in self._files("runs")])
+        table = unify([_read(path, columns=["run_id", "online_event_step"]) for path in self.files("runs")])
         rows = zip(table["run_id"].to_pylist(), table["online_event_step"].to_pylist(), strict=True)
         return len({run for run, step in rows if step is not None and run in run_ids})
 
@@ -150,7 +162,7 @@ class Store:
         """Take the failed rows of these runs out of the ledger, so that they are trained again."""
         with self.locked():
             again = {run for run, status in self.statuses().items() if status == "failed" and run in run_ids}
-            for path in self._files("runs") if again else ():
+            for path in self.files("runs") if again else ():
                 table = _read(path)
                 keep = pc.invert(pc.is_in(table["run_id"], pa.array(sorted(again))))
                 if not pc.all(keep).as_py():
@@ -164,8 +176,8 @@ class Store:
         try:
             _write_bytes(journal, json.dumps({"block": block, "replaces": list(replaces)}).encode())
             if curves:
-                _write_parquet(self.path / "metrics" / f"{block}.parquet", metrics_rows(block, curves))
-            _write_parquet(self.path / "runs" / f"{block}.parquet", ledger)
+                _write_parquet(self.metrics_path(block), metrics_rows(block, curves))
+            _write_parquet(self.runs_path(block), ledger)
             self._settle(block, replaces)
         except OSError as error:
             raise StoreError(f"{self.path}: could not write block {block} ({_plainly(error)})") from None
@@ -185,12 +197,12 @@ class Store:
 
     def _settle(self, block: str, replaces: Sequence[str]) -> None:
         """Keep a block whose ledger file is in place, remove one without; then clear the journal."""
-        if (self.path / "runs" / f"{block}.parquet").exists():
+        if self.runs_path(block).exists():
             for old in replaces:
-                (self.path / "runs" / f"{old}.parquet").unlink(missing_ok=True)
-                (self.path / "metrics" / f"{old}.parquet").unlink(missing_ok=True)
+                self.runs_path(old).unlink(missing_ok=True)
+                self.metrics_path(old).unlink(missing_ok=True)
         else:
-            (self.path / "metrics" / f"{block}.parquet").unlink(missing_ok=True)
+            self.metrics_path(block).unlink(missing_ok=True)
         (self.path / ".pending").unlink(missing_ok=True)
 
     # -- saved states of unfinished runs -----------------------------------------------------
@@ -205,7 +217,7 @@ class Store:
     def saved_states(self) -> dict[str, tuple[Path, int]]:
         """Where the furthest saved state of each unfinished run lies, and its step."""
         best: dict[str, tuple[Path, int]] = {}
-        for path in self._files("checkpoints", ".npz"):
+        for path in self.files("checkpoints", ".npz"):
             with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
                 for run in {name.partition("/")[0] for name in arrays.files}:
                     step = int(arrays[f"{run}/step"])
@@ -229,7 +241,7 @@ class Store:
     def drop_spent_states(self) -> None:
         """Forget checkpoints whose runs are all in the ledger."""
         done = self.statuses().keys()
-        for path in self._files("checkpoints", ".npz"):
+        for path in self.files("checkpoints", ".npz"):
             with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), np.load(path) as arrays:
                 if {name.partition("/")[0] for name in arrays.files} <= done:
                     path.unlink(missing_ok=True)
@@ -287,7 +299,8 @@ class Store:
         """Forget a cohort that is done."""
         (self.sweep_dir(sweep) / "cohorts" / f"{cohort}.json").unlink(missing_ok=True)
 
-    def _files(self, part: str, suffix: str = ".parquet") -> list[Path]:
+    def files(self, part: str, suffix: str = ".parquet") -> list[Path]:
+        """Whole files of one part of the store, by name."""
         with contextlib.suppress(FileNotFoundError):
             names = [entry.name for entry in os.scandir(self.path / part)]
             return [self.path / part / name for name in sorted(names) if name.endswith(suffix) and name[0] != "."]

@@ -28,6 +28,7 @@ Field = tuple[str, ...]  # ("optim", "lr")
 MOST_POINTS = 1_000_000
 POINT_FORMS = "a list of values, {range: [lo, hi], points: n} or {log_range: [lo, hi], points: n}"
 RANGES = {"range": "numbers", "log_range": "positive numbers"}
+KEYS_OF_A_RANGE = (*RANGES, "points")
 
 
 class NotAMapping(Exception):
@@ -82,9 +83,7 @@ def parse_axes(data: Mapping[str, Any], *, source: Source) -> tuple[Axis, ...]:
     for axis in axes:
         for field in axis.fields:
             if field in owners:
-                raise axis.fault(
-                    f"{'.'.join(field)} is given twice; expected one axis a field", source=source
-                )
+                raise axis.fault(f"{'.'.join(field)} is given twice; expected one axis a field", source=source)
             if field[0] == "seed":
                 way_out = "set replicates, or base.seed to start them elsewhere"
                 raise axis.fault(f"seeds belong to replicates; {way_out}", source=source)

@@ -61,9 +61,7 @@ def _say(message: str, *, code: int) -> int:
 def _code_of(error: Exception) -> int | None:
     """The exit code of an error that was raised on purpose; None for a fault of our own."""
     analysis = sys.modules.get("analysis.errors")  # never imported, never raised
-    if isinstance(error, BadRequest | WorkloadError) or (
-        analysis and isinstance(error, analysis.AnalysisError)
-    ):
+    if isinstance(error, BadRequest | WorkloadError) or (analysis and isinstance(error, analysis.AnalysisError)):
         return 2
     return 1 if isinstance(error, OrchestratorError) else None
 
@@ -92,10 +90,10 @@ store_argument = click.argument("store", **_store_default, metavar="[STORE]")
 sweep_option = click.option("--sweep", "name", metavar="NAME", help="Only this sweep of the store.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 width_option = click.option(
-    "--width", type=click.IntRange(min=1), help="Slots of a cohort [runs]; found by trial unless given."
+    "--width", type=click.IntRange(min=1), help="Slots of a cohort [runs]; the device's usual unless given."
 )
 workers_option = click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes that train at once; one a processor core or GPU."
+    "--workers", type=click.IntRange(min=1), help="Processes that train at once; one a core unless given."
 )
 retry_option = click.option("--retry-failed", is_flag=True, help="Train the runs again that failed before.")
 
@@ -104,14 +102,17 @@ retry_option = click.option("--retry-failed", is_flag=True, help="Train the runs
 @sweep_argument
 @overrides_argument
 @store_option
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @width_option
 @workers_option
 @retry_option
 @json_option
 def plan(
+    *,
     sweep: str,
     overrides: tuple[str, ...],
     store: str,
+    device: str,
     width: int | None,
     workers: int | None,
     retry_failed: bool,
@@ -122,7 +123,7 @@ def plan(
     from orchestrator.status import open_store, statuses_at
 
     loaded = load(sweep, overrides=overrides)
-    width, workers = width or DEFAULT_WIDTH, workers or os.cpu_count() or 1
+    width, workers = width or DEFAULT_WIDTH[device], workers or len(os.sched_getaffinity(0))
     stored = statuses_at(store)
     made = make_plan(loaded, stored=stored, width=width, workers=workers, retry_failed=retry_failed)
     timings = seconds_per_run_step(open_store(store).runs_table()) if stored else {}
@@ -145,11 +146,10 @@ def plan(
 @workers_option
 @retry_option
 @click.option("--report/--no-report", default=True, show_default=True, help="Write the report at the end.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Where the report goes; in the store unless given."
-)
+@click.option("--out", type=click.Path(path_type=Path), help="Where the report goes; in the store unless given.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def run(
+    *,
     sweep: str,
     overrides: tuple[str, ...],
     store: str,
@@ -202,9 +202,7 @@ def status(store: str, name: str | None, detector: str, as_json: bool) -> None:
     opened = open_store_at(store)
     names = chosen_sweeps(opened, name=name)
     events = events_table(opened, detector=detector)
-    found = [
-        judged(one, record=opened.sweep(one.sweep), events=events) for one in standings(opened, names=names)
-    ]
+    found = [judged(one, record=opened.sweep(one.sweep), events=events) for one in standings(opened, names=names)]
     if as_json:
         _print_json([one.record() for one in found])
         return
@@ -216,9 +214,7 @@ def status(store: str, name: str | None, detector: str, as_json: bool) -> None:
 @cli.command()
 @store_argument
 @sweep_option
-@click.option(
-    "--every", "every_s", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="[s]"
-)
+@click.option("--every", "every_s", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="[s]")
 def watch(store: str, name: str | None, every_s: float) -> None:
     """Show the same live, until all is done or Ctrl-C."""
     import time
@@ -251,9 +247,7 @@ def report(store: str, name: str | None, out: Path | None) -> None:
     opened = open_store_at(store)
     names = chosen_sweeps(opened, name=name)
     if len(names) > 1 and out is not None:
-        raise BadRequest(
-            f"--out: got one directory for {len(names)} sweeps; add --sweep, one of {', '.join(names)}"
-        )
+        raise BadRequest(f"--out: got one directory for {len(names)} sweeps; add --sweep, one of {', '.join(names)}")
     for each in names:
         _report(opened, name=each, out=out)
 

@@ -27,3 +27,8 @@ def quoted(value: object, *, longest: int = 60) -> str:
         return "a list" if value else "an empty list"
     text = repr(value)
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def called(override: str) -> str:
+    """An override as a message names it; a pasted one is cut."""
+    return f"override {quoted(override, longest=80)}"

@@ -95,20 +95,18 @@ def _configs(base: dict[str, Any], *, axes: tuple[Axis, ...], source: Source) ->
     return list(first_with)
 
 
-def _config(
-    base: dict[str, Any], *, axes: tuple[Axis, ...], choice: tuple[int, ...], source: Source
-) -> RunSpec:
+def _config(base: dict[str, Any], *, axes: tuple[Axis, ...], choice: tuple[int, ...], source: Source) -> RunSpec:
     """The base with one point of every axis laid over it."""
     points = [(axis, axis.rows[row]) for axis, row in zip(axes, choice, strict=True)]
     settings = [setting for axis, values in points for setting in zip(axis.fields, values, strict=True)]
-    data = base
+    data, field = base, ()
     try:
-        for field, value in in_order(settings):
+        for field, value in in_order(settings):  # noqa: B007: names the axis that got stuck
             data = assign(data, field, value)
         return resolve(data)
     except NotAMapping as error:
-        place = _set_by(error.path, axes=axes, choice=choice) or ("base", *error.path)
-        raise source.fault(place, str(error)) from None
+        place = _set_by(error.path, axes=axes, choice=choice) or _set_by(field, axes=axes, choice=choice)
+        raise source.fault(place or ("axes",), str(error)) from None
     except SpecError as error:
         first, *others = error.problems
         more = f" (and {len(others)} more)" if others else ""

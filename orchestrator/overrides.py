@@ -16,8 +16,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from orchestrator.axes import NotAMapping, assign, axis_key
-from orchestrator.errors import BadRequest
+from orchestrator.axes import KEYS_OF_A_RANGE, NotAMapping, assign, axis_key
+from orchestrator.errors import BadRequest, called
 from orchestrator.yaml_source import Place, Source, first_line
 
 
@@ -32,11 +32,11 @@ def apply(data: dict[str, Any], *, overrides: Sequence[str], source: Source) -> 
         place = _place(key, data=data)
         if place in source.overrides:
             first = source.overrides[place]
-            raise BadRequest(f"override {text!r}: {key}: given twice; the first is {first!r}")
+            raise BadRequest(f"{called(text)}: {key}: given twice; the first is {called(first)}")
         try:
             data = _set(data, place=place, value=value)
         except NotAMapping as error:
-            raise BadRequest(f"override {text!r}: {error}") from None
+            raise BadRequest(f"{called(text)}: {error}") from None
         source = replace(source, overrides={**source.overrides, place: text})
     return data, source
 
@@ -46,14 +46,14 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise BadRequest(f"override {text!r}: expected key=value, such as replicates=16")
+        raise BadRequest(f"{called(text)}: expected key=value, such as replicates=16")
     try:
         read = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
         assert isinstance(read, dict)
         return key, read["value"]
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         said = getattr(error, "problem", None) or first_line(error)
-        raise BadRequest(f"override {text!r}: the value is not YAML: {said}") from None
+        raise BadRequest(f"{called(text)}: the value is not YAML: {said}") from None
     except RecursionError:
         raise BadRequest(f"override {text[:40]!r}…: the value is nested too deeply") from None
 
@@ -64,12 +64,11 @@ def _place(key: str, *, data: Mapping[str, Any]) -> Place:
     if first != "axes" or not rest:
         return tuple(key.split("."))
     axes = data.get("axes")
-    known = sorted(axes, key=len, reverse=True) if isinstance(axes, Mapping) else []
-    for axis in known:
+    for axis in axes if isinstance(axes, Mapping) else ():
         if axis_key(rest) == axis_key(axis):
             return ("axes", axis)
-        if rest.startswith(f"{axis}."):
-            return ("axes", axis, *rest.removeprefix(f"{axis}.").split("."))
+        if rest.startswith(f"{axis}.") and rest.removeprefix(f"{axis}.") in KEYS_OF_A_RANGE:
+            return ("axes", axis, rest.removeprefix(f"{axis}."))
     return ("axes", axis_key(rest))
 
 

@@ -19,7 +19,7 @@ from workloads.spec import RunSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DEFAULT_WIDTH = 16  # slots, where nobody has measured how many pay off
+DEFAULT_WIDTH = {"cpu": 8, "cuda": 64}  # slots of a cohort, unless the user says
 MOST_MEMBERS = 256  # a cohort that is lost costs at most this many runs, or four fillings of its slots
 COHORTS_A_WORKER = 2  # the second one starts early where the first finishes early
 UNKNOWN_TIME = "unknown until the first cohort has run"
@@ -86,9 +86,7 @@ class Plan:
         }
 
 
-def make_plan(
-    sweep: Sweep, *, stored: Mapping[str, str], width: int, workers: int, retry_failed: bool = False
-) -> Plan:
+def make_plan(sweep: Sweep, *, stored: Mapping[str, str], width: int, workers: int, retry_failed: bool = False) -> Plan:
     """The sweep less the ledger.
 
     Args:
@@ -121,11 +119,11 @@ def pack(runs: Sequence[RunSpec], *, width: int, workers: int) -> tuple[CohortPl
     groups: dict[str, list[RunSpec]] = {}
     for run in runs:
         groups.setdefault(run.shape_key, []).append(run)
-    cohorts = []
+    cohorts: list[CohortPlan] = []
     for shape_key, group in groups.items():
         share = math.ceil(workers * len(group) / len(runs))
-        for members in _deal(group, cohorts=_how_many(len(group), width=width, workers=share)):
-            cohorts.append(CohortPlan(cohort_id=cohort_id(members), shape_key=shape_key, members=members))
+        hands = _deal(group, cohorts=_how_many(len(group), width=width, workers=share))
+        cohorts += [CohortPlan(cohort_id=cohort_id(hand), shape_key=shape_key, members=hand) for hand in hands]
     return tuple(cohorts)
 
 

@@ -20,12 +20,12 @@ class Snapshot:
     """Where a sweep stands.
 
     Attributes:
-        done: runs committed by this command [runs].
+        done: runs committed by this command, finished or diverged [runs].
         running: runs in slots [runs].
         waiting: runs that have not begun [runs].
         events: runs in which the online rule has seen the event [runs].
         diverged: committed runs that diverged [runs].
-        failed: committed runs that failed [runs].
+        failed: runs recorded as failed, besides those done [runs].
         run_steps_done: by this command, unfinished runs included [run-steps].
         run_steps_total_estimate: until all is done, as far as known [run-steps].
         run_steps_per_s: lately [run-steps/s].
@@ -44,6 +44,11 @@ class Snapshot:
     run_steps_per_s: float = 0.0
     seconds_left: float | None = None
     note: str = ""
+
+    @property
+    def ended(self) -> int:
+        """Runs that have their row, whatever it says."""
+        return self.done + self.failed
 
 
 class ProgressView:
@@ -105,7 +110,7 @@ class ProgressView:
         self._last = snapshot
         if self._live is not None:
             self._live.update(panel(snapshot, title=self._title, total=self._total), refresh=True)
-        elif snapshot.done >= self._total or self._clock() - self._spoke_at >= self._every_s:
+        elif snapshot.ended >= self._total or self._clock() - self._spoke_at >= self._every_s:
             self._say_last()
 
     def stop(self) -> None:
@@ -129,9 +134,9 @@ class ProgressView:
 
 def line(snapshot: Snapshot, *, total: int) -> str:
     """A snapshot in one line, for logs."""
-    share = snapshot.done / total if total else 1.0
+    share = snapshot.ended / total if total else 1.0
     parts = [
-        f"{snapshot.done:,}/{total:,} runs ({share:.0%})",
+        f"{snapshot.ended:,}/{total:,} runs ({share:.0%})",
         f"{snapshot.running:,} running",
         f"{snapshot.waiting:,} waiting",
         *_counts(snapshot),
@@ -147,11 +152,15 @@ def panel(snapshot: Snapshot, *, title: str, total: int) -> RenderableType:
     from rich.text import Text
 
     head = Table.grid(padding=(0, 1))
-    share = snapshot.done / total if total else 1.0
-    bar = ProgressBar(total=max(total, 1), completed=snapshot.done, width=36)
-    head.add_row(Text(title, style="bold"), bar, Text(f"{snapshot.done:,}/{total:,} runs  {share:.0%}"))
+    share = snapshot.ended / total if total else 1.0
+    bar = ProgressBar(total=max(total, 1), completed=snapshot.ended, width=36)
+    head.add_row(Text(title, style="bold"), bar, Text(f"{snapshot.ended:,}/{total:,} runs  {share:.0%}"))
     where = [f"{snapshot.running:,} running", f"{snapshot.waiting:,} waiting", *_counts(snapshot)]
-    rows: list[RenderableType] = [head, Text("  " + " · ".join(where)), Text("  " + " · ".join(_pace(snapshot)), style="dim")]
+    rows: list[RenderableType] = [
+        head,
+        Text("  " + " · ".join(where)),
+        Text("  " + " · ".join(_pace(snapshot)), style="dim"),
+    ]
     if snapshot.note:
         rows.append(Text(f"  {snapshot.note}", style="dim"))
     return Group(*rows)

@@ -59,7 +59,8 @@ def _labelled(rows: list[tuple[str, str]]) -> Table:
 
 
 def _runs(record: dict[str, Any]) -> str:
-    return f"{record['runs']:,} = {_many(record['configs'], 'config')} × {_many(record['replicates'], 'replicate')}"
+    configs, replicates = _many(record["configs"], "config"), _many(record["replicates"], "replicate")
+    return f"{record['runs']:,} = {configs} × {replicates}"
 
 
 def _to_train(plan: Plan) -> str:
@@ -88,9 +89,7 @@ def _events(standing: Standing) -> str:
     online = f"{standing.events:,} by the online rule"
     if standing.detected is None:
         return online
-    counts = (
-        ", ".join(f"{n:,} {status}" for status, n in sorted(standing.detected.items())) or "none judged yet"
-    )
+    counts = ", ".join(f"{n:,} {status}" for status, n in sorted(standing.detected.items())) or "none judged yet"
     by = f" by {standing.detector}" if standing.detector else ""
     return f"{counts}{by}; {online}"
 

@@ -97,9 +97,7 @@ def chosen_sweeps(store: Store, *, name: str | None) -> list[str]:
     names = store.sweeps()
     if name is None:
         if not names:
-            raise BadRequest(
-                f"{store.path}: holds no sweep yet; `eureka run SWEEP --store {store.path}` adds one"
-            )
+            raise BadRequest(f"{store.path}: holds no sweep yet; `eureka run SWEEP --store {store.path}` adds one")
         return names
     if name not in names:
         hint = near_miss(name, names)
@@ -116,9 +114,7 @@ def standings(store: Store, *, names: Sequence[str]) -> list[Standing]:
     return [standing(store.sweep(name), ledger=ledger, saved=saved) for name in names]
 
 
-def standing(
-    record: Mapping[str, Any], *, ledger: Mapping[str, Mapping[str, Any]], saved: set[str]
-) -> Standing:
+def standing(record: Mapping[str, Any], *, ledger: Mapping[str, Mapping[str, Any]], saved: set[str]) -> Standing:
     """Counts of one sweep.
 
     Args:

@@ -91,7 +91,7 @@ def load_sweep(path: str | Path, *, overrides: Sequence[str] = ()) -> Sweep:
         BadRequest: with file and line, or the override, of the first fault.
     """
     path = Path(path)
-    return sweep_from_text(read_text(path, called=str(path)), file=str(path), overrides=overrides)
+    return sweep_from_text(read_text(path), file=str(path), overrides=overrides)
 
 
 def sweep_from_text(text: str, *, file: str = "sweep.yaml", overrides: Sequence[str] = ()) -> Sweep:
@@ -144,9 +144,7 @@ def _name(data: Mapping[str, Any], *, source: Source) -> str:
     name = data.get("name", Path(source.file).stem)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         hint = "" if "name" in data else "Give the sweep a `name:`; the file's is not one"
-        raise source.expected(
-            ("name",), got=name, expected="a-z, 0-9, _ and -, a letter or digit first", hint=hint
-        )
+        raise source.expected(("name",), got=name, expected="a-z, 0-9, _ and -, a letter or digit first", hint=hint)
     return name
 
 

@@ -18,7 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from orchestrator.errors import BadRequest, quoted
+from orchestrator.errors import BadRequest, called, quoted
 
 Place = tuple[str, ...]  # keys from the file's root, list positions as digits: ("axes", "optim.lr", "0")
 
@@ -38,7 +38,7 @@ class Source:
     """
 
     file: str
-    lines: Mapping[Place, int]
+    lines: dict[Place, int]
     overrides: Mapping[Place, str] = field(default_factory=dict)
 
     def where(self, place: Place) -> str:
@@ -47,7 +47,7 @@ class Source:
         within = [other for other in self.overrides if other[: len(place)] == place]
         for setter in [*above[:-1], *within]:
             if setter in self.overrides:
-                return f"override {self.overrides[setter]!r}"
+                return called(self.overrides[setter])
         line = next((self.lines[known] for known in above if known in self.lines), None)
         return self.file if line is None else f"{self.file}:{line}"
 
@@ -60,11 +60,11 @@ class Source:
     ) -> BadRequest:
         """An error in the house form; `key` is what to call the place, its own dotted path unless given."""
         way_out = f". {hint}" if hint else ""
-        called = ".".join(place) if key is None else key
-        return self.fault(place, f"{called}: got {quoted(got)}; expected {expected}{way_out}")
+        name = ".".join(place) if key is None else key
+        return self.fault(place, f"{name}: got {quoted(got)}; expected {expected}{way_out}")
 
 
-def read_text(path: Path, *, called: str) -> str:
+def read_text(path: Path) -> str:
     """The text of a small file.
 
     Raises:
@@ -75,15 +75,15 @@ def read_text(path: Path, *, called: str) -> str:
             content = file.read(MOST_BYTES + 1)
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
-        raise BadRequest(f"{called}: no such file; expected a YAML file") from None
+        raise BadRequest(f"{path}: no such file; expected a YAML file") from None
     except IsADirectoryError:
-        raise BadRequest(f"{called}: is a directory; expected a YAML file") from None
+        raise BadRequest(f"{path}: is a directory; expected a YAML file") from None
     except UnicodeDecodeError:
-        raise BadRequest(f"{called}: is not text; expected YAML in UTF-8") from None
+        raise BadRequest(f"{path}: is not text; expected YAML in UTF-8") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise BadRequest(f"{called}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise BadRequest(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(content) > MOST_BYTES:
-        raise BadRequest(f"{called}: is larger than {MOST_BYTES // 2**20} MiB; expected a sweep file")
+        raise BadRequest(f"{path}: is larger than {MOST_BYTES // 2**20} MiB; expected a sweep file")
     return text
 
 
@@ -96,28 +96,25 @@ def parse(text: str, *, file: str) -> tuple[dict[str, Any], Source]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(root, yaml.MappingNode):
-            raise BadRequest(f"{file}: got {_called(root)}; expected a mapping of keys to values")
-        lines: dict[Place, int] = {}
-        _walk(root, place=(), lines=lines, file=file)
-        data = OmegaConf.to_container(OmegaConf.create(text))
+            raise BadRequest(f"{file}: got {_kind(root)}; expected a mapping of keys to values")
+        source = Source(file=file, lines={})
+        _walk(root, place=(), lines=source.lines, file=file)
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text))), source
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise BadRequest(f"{file}{line}: is not YAML: {error.problem or error.context}") from None
     except yaml.reader.ReaderError as error:
         raise BadRequest(f"{file}: is not YAML: character {error.position} is {error.reason}") from None
-    except (
-        yaml.YAMLError,
-        OmegaConfBaseException,
-        ValueError,
-    ) as error:  # ValueError: no type holds a scalar
+    except OmegaConfBaseException as error:
+        raise _unresolvable(error, source=source) from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no type holds a scalar
         raise BadRequest(f"{file}: is not YAML: {first_line(error)}") from None
     except RecursionError:
         raise BadRequest(f"{file}: is nested too deeply, or contains itself") from None
-    return cast(dict[str, Any], data), Source(file=file, lines=lines)
 
 
-def _called(root: yaml.Node | None) -> str:
+def _kind(root: yaml.Node | None) -> str:
     if root is None:
         return "an empty file"
     return "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
@@ -143,11 +140,11 @@ def _walk_mapping(node: yaml.MappingNode, *, place: Place, lines: dict[Place, in
             continue  # merged keys are placed at the line of the mapping that takes them in
         if key.tag != STR_TAG:
             got = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a collection"
-            called = ".".join(place) or "the file"
-            raise BadRequest(f"{file}:{line}: {called}: got the key {got}; expected a word")
+            name = ".".join(place) or "the file"
+            raise BadRequest(f"{file}:{line}: {name}: got the key {got}; expected a word")
         if key.value in seen:
-            called = ".".join((*place, key.value))
-            raise BadRequest(f"{file}:{line}: {called}: given twice; the first is on line {seen[key.value]}")
+            name = ".".join((*place, key.value))
+            raise BadRequest(f"{file}:{line}: {name}: given twice; the first is on line {seen[key.value]}")
         seen[key.value] = lines[*place, key.value] = line
         _walk(value, place=(*place, key.value), lines=lines, file=file)
 
@@ -161,13 +158,17 @@ def resolved(data: dict[str, Any], *, source: Source) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(OmegaConf.create(data), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        full_key = str(getattr(error, "full_key", None) or "")
-        place = _place_of(full_key, source=source)
-        raise source.fault(place, f"{full_key or 'the file'}: {first_line(error)}") from None
+        raise _unresolvable(error, source=source) from None
     except RecursionError:
         raise BadRequest(f"{source.file}: is nested too deeply, or contains itself") from None
     _check_numbers(plain, place=(), source=source)
     return cast(dict[str, Any], plain)
+
+
+def _unresolvable(error: OmegaConfBaseException, *, source: Source) -> BadRequest:
+    """What OmegaConf says of a key, at the key."""
+    full_key = str(getattr(error, "full_key", None) or "")
+    return source.fault(_place_of(full_key, source=source), f"{full_key or 'the file'}: {first_line(error)}")
 
 
 def _place_of(full_key: str, *, source: Source) -> Place:
@@ -187,8 +188,8 @@ def _check_numbers(data: Any, *, place: Place, source: Source) -> None:
     elif isinstance(data, float) and not math.isfinite(data):
         raise source.expected(place, got=data, expected="a finite number")
     elif isinstance(data, int) and abs(data) >= 2**63:
-        called = ".".join(place)
-        raise source.fault(place, f"{called}: got an integer of more than 64 bits; expected a smaller one")
+        name = ".".join(place)
+        raise source.fault(place, f"{name}: got an integer of more than 64 bits; expected a smaller one")
 
 
 def first_line(error: BaseException) -> str:

@@ -1,0 +1,46 @@
+# Everything sets itself up: Python 3.11+, pip and venv are all a machine needs.
+PYTHON ?= python3
+STORE  ?= eureka-store
+ARGS   ?=
+
+BIN    := .venv/bin
+PIP     = $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: install quickstart test test-slow lint bench clean
+
+install: .venv/installed
+
+quickstart: .venv/installed          ## the README's sweep, and its report
+	$(BIN)/eureka run quickstart --store $(STORE) $(ARGS)
+
+test: .venv/tested                   ## the whole suite, two processes
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+test-slow: .venv/tested              ## what takes minutes each
+	$(BIN)/pytest -m slow $(ARGS)
+
+lint: .venv/linted
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: .venv/tested                  ## ratios against what people use instead
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "eureka needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(PIP) -e '.[test]'
+	touch $@
+
+.venv/linted: .venv/installed
+	$(PIP) -e '.[lint]'
+	touch $@

@@ -1,0 +1,177 @@
+"""Keeping a store in order: merging its small files, and checking every promise that it makes."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from analysis.errors import StoreError
+from analysis.schema import METRICS, RUNS, unify
+from analysis.store import Store, new_block
+
+MERGED_ROWS = 4_000_000  # METRICS rows of a merged block: about 150 MB while it is being written
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What `compact` did: files of the ledger before and after, and METRICS rows moved."""
+
+    before: int
+    after: int
+    rows: int
+
+
+def compact(store: Store) -> Merge:
+    """Merge blocks into few, each run's rows together and in step order.
+
+    The store stays readable throughout: a merged block is in place before its parts go.
+    """
+    with store.locked():
+        blocks = store.blocks()
+        rows = 0
+        for group in _groups(store, blocks):
+            if len(group) > 1:
+                rows += _merge(store, group)
+        return Merge(before=len(blocks), after=len(store.blocks()), rows=rows)
+
+
+def _groups(store: Store, blocks: list[str]) -> Iterator[list[str]]:
+    group: list[str] = []
+    rows = 0
+    for block in blocks:
+        path = store.metrics_path(block)
+        size = pq.read_metadata(path).num_rows if path.exists() else 0
+        if group and rows + size > MERGED_ROWS:
+            yield group
+            group, rows = [], 0
+        group.append(block)
+        rows += size
+    if group:
+        yield group
+
+
+def _merge(store: Store, group: list[str]) -> int:
+    """Write one block in place of several; the caller holds the lock."""
+    block = new_block()
+    ledger = unify([pq.ParquetFile(store.runs_path(old)).read() for old in group])
+    runs = ledger["run_id"]
+    curves = []
+    for old in group:
+        path = store.metrics_path(old)
+        if path.exists():
+            table = pq.ParquetFile(path).read()
+            table = table.filter(pc.is_in(table["run_id"].cast(pa.string()), runs))
+            curves.append(table.set_column(0, "run_id", table["run_id"].cast(METRICS[0].dtype)))
+    position = ledger.schema.get_field_index("block")
+    ledger = ledger.set_column(position, ledger.schema.field("block"), pa.array([block] * len(ledger)))
+    store.write_block(block, ledger.sort_by("run_id"), curves, replaces=group)
+    return sum(map(len, curves))
+
+
+def check(store: Store) -> list[str]:
+    """Every broken promise of a store, in plain words; empty when there is none."""
+    problems = _journal(store)
+    seen: dict[str, str] = {}
+    for block in store.blocks():
+        try:
+            ledger = pq.ParquetFile(store.runs_path(block)).read()
+        except (OSError, pa.ArrowInvalid) as error:
+            problems.append(f"runs/{block}.parquet: not readable ({_first_line(error)})")
+            continue
+        missing = [column.name for column in RUNS if column.name not in ledger.schema.names]
+        if missing:
+            problems.append(f"runs/{block}.parquet: no column {', '.join(missing)}")
+            continue
+        for run in ledger["run_id"].to_pylist():
+            if run in seen:
+                problems.append(f"run {run}: committed twice, in blocks {seen[run]} and {block}")
+            seen[run] = block
+        problems += _curves(store, block, ledger)
+    orphans = {path.stem for path in store.files("metrics")} - set(store.blocks())
+    problems += [f"metrics/{block}.parquet: belongs to no ledger file; its rows are no one's" for block in sorted(orphans)]
+    return problems + _checkpoints(store) + _sweeps(store)
+
+
+def _curves(store: Store, block: str, ledger: pa.Table) -> list[str]:
+    """Does each run of a block have each of its steps exactly once?"""
+    expected = {
+        run: steps
+        for run, steps, status in zip(*(ledger[name].to_pylist() for name in ("run_id", "steps", "status")), strict=True)
+        if status != "failed"
+    }
+    path = store.metrics_path(block)
+    if not path.exists():
+        return [f"metrics/{block}.parquet: missing; {len(expected)} runs have no curve"] if expected else []
+    try:
+        table = pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowInvalid) as error:
+        return [f"metrics/{block}.parquet: not readable ({_first_line(error)})"]
+    problems = []
+    ids = table["run_id"].cast(pa.string())
+    groups = pa.table({"run": ids, "step": table["step"]}).group_by("run").aggregate(
+        [("step", "count"), ("step", "count_distinct"), ("step", "min"), ("step", "max")]
+    )  # fmt: skip
+    found = {row["run"]: row for row in groups.to_pylist()}
+    for run, steps in expected.items():
+        row = found.pop(run, None)
+        if row is None:
+            problems.append(f"run {run}: has no row in metrics/{block}.parquet")
+        elif (row["step_count"], row["step_count_distinct"], row["step_min"], row["step_max"]) != (steps, steps, 0, steps - 1):
+            problems.append(f"run {run}: {row['step_count']} rows for {steps} steps in metrics/{block}.parquet")
+    return problems + [f"run {run}: rows in metrics/{block}.parquet, but no ledger row there" for run in found]
+
+
+def _journal(store: Store) -> list[str]:
+    """A journal left over is a killed writer's; the next commit settles it."""
+    journal = store.path / ".pending"
+    if not journal.exists():
+        return []
+    try:
+        block = json.loads(journal.read_text())["block"]
+    except (OSError, ValueError, KeyError):
+        return [".pending: not readable; remove it when nothing writes to the store"]
+    return [f".pending: block {block} was left half-written; the next run into this store settles it"]
+
+
+def _checkpoints(store: Store) -> list[str]:
+    problems = []
+    for path in store.files("checkpoints", ".npz"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                bad = archive.testzip()
+        except (OSError, zipfile.BadZipFile) as error:
+            bad = _first_line(error)
+        if bad:
+            problems.append(f"checkpoints/{path.name}: damaged ({bad}); its runs will start afresh")
+    return problems
+
+
+def _sweeps(store: Store) -> list[str]:
+    problems = []
+    for name in store.sweeps():
+        try:
+            record = store.sweep(name)
+            if not isinstance(record.get("runs"), list):
+                problems.append(f"sweeps/{name}/sweep.json: lists no runs")
+        except StoreError as error:
+            problems.append(str(error))
+    return problems
+
+
+def drafts(store: Store) -> list[Path]:
+    """Files that a killed writer left unfinished; harmless, and safe to remove when nothing writes."""
+    return sorted(store.path.rglob(".*.tmp"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+__all__ = ["Merge", "check", "compact", "drafts"]
