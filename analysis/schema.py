@@ -52,8 +52,8 @@ RUNS = (
 )
 
 METRICS = (
-    Column("run_id", pa.dictionary(pa.int32(), pa.string()), "-", "joins RUNS"),
-    Column("block", pa.dictionary(pa.int32(), pa.string()), "-", "joins RUNS; rows without their pair there are no one's"),
+    Column("run_id", pa.string(), "-", "joins RUNS; dictionary-encoded in the file"),
+    Column("block", pa.string(), "-", "joins RUNS; rows without their pair there are no one's"),
     Column("step", pa.int32(), "optimiser steps", "updates made before this step's loss was computed"),
     Column("loss", pa.float32(), "nats", "mean training loss of the step's fresh batch"),
     Column("accuracy", pa.float32(), "fraction", "share of right answers in that batch"),

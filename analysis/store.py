@@ -341,8 +341,7 @@ def metrics_rows(block: str, curves: Sequence[pa.Table]) -> pa.Table:
     table = unify(sorted(curves, key=lambda curve: curve["run_id"][0].as_py()))
     if "block" in table.column_names:
         table = table.drop_columns("block")
-    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), pa.array([block]))
-    return table.add_column(1, "block", column)
+    return table.add_column(1, "block", pa.repeat(block, len(table)))
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:
@@ -410,8 +409,7 @@ def curve(run_id: str, metrics: Mapping[str, np.ndarray], measured: np.ndarray, 
         measures: one float32 array a measure [measured steps].
     """
     steps = len(next(iter(metrics.values())))
-    ids = pa.DictionaryArray.from_arrays(pa.array(np.zeros(steps, np.int32)), pa.array([run_id]))
-    columns: dict[str, Any] = {"run_id": ids, "step": pa.array(np.arange(steps, dtype=np.int32)), **metrics}
+    columns: dict[str, Any] = {"run_id": pa.repeat(run_id, steps), "step": pa.array(np.arange(steps, dtype=np.int32)), **metrics}
     missing = np.ones(steps, dtype=bool)
     missing[measured] = False
     for name, values in measures.items():

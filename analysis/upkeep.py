@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis.errors import StoreError
-from analysis.schema import METRICS, RUNS, unify
+from analysis.schema import RUNS, unify
 from analysis.store import Store, new_block
 
 MERGED_ROWS = 4_000_000  # METRICS rows of a merged block: about 150 MB while it is being written
@@ -67,8 +67,7 @@ def _merge(store: Store, group: list[str]) -> int:
         path = store.metrics_path(old)
         if path.exists():
             table = pq.ParquetFile(path).read()
-            table = table.filter(pc.is_in(table["run_id"].cast(pa.string()), runs))
-            curves.append(table.set_column(0, "run_id", table["run_id"].cast(METRICS[0].dtype)))
+            curves.append(table.filter(pc.is_in(table["run_id"], runs)))
     position = ledger.schema.get_field_index("block")
     ledger = ledger.set_column(position, ledger.schema.field("block"), pa.array([block] * len(ledger)))
     store.write_block(block, ledger.sort_by("run_id"), curves, replaces=group)
@@ -114,8 +113,7 @@ def _curves(store: Store, block: str, ledger: pa.Table) -> list[str]:
     except (OSError, pa.ArrowInvalid) as error:
         return [f"metrics/{block}.parquet: not readable ({_first_line(error)})"]
     problems = []
-    ids = table["run_id"].cast(pa.string())
-    groups = pa.table({"run": ids, "step": table["step"]}).group_by("run").aggregate(
+    groups = pa.table({"run": table["run_id"], "step": table["step"]}).group_by("run").aggregate(
         [("step", "count"), ("step", "count_distinct"), ("step", "min"), ("step", "max")]
     )  # fmt: skip
     found = {row["run"]: row for row in groups.to_pylist()}

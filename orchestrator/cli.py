@@ -17,14 +17,14 @@ import click
 
 from orchestrator import __version__
 from orchestrator.errors import BadRequest, OrchestratorError
-from workloads.errors import WorkloadError, near_miss
+from workloads.errors import WorkloadError
 
 if TYPE_CHECKING:
     from analysis.store import Store
     from orchestrator.sweep import Sweep
 
-SHIPPED = Path(__file__).parent / "sweeps"
 DEFAULT_STORE = "eureka-store"
+DEFAULT_DETECTOR = "contrast-1"
 INTERRUPTED = "interrupted; committed runs are safe, and the same command goes on from there"
 
 
@@ -95,6 +95,7 @@ width_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes that train at once; one a core unless given."
 )
+detector_option = click.option("--detector", default=DEFAULT_DETECTOR, show_default=True, help="Who judges events.")
 retry_option = click.option("--retry-failed", is_flag=True, help="Train the runs again that failed before.")
 
 
@@ -145,6 +146,14 @@ def plan(
 @width_option
 @workers_option
 @retry_option
+@click.option(
+    "--checkpoint-every",
+    "checkpoint_s",
+    type=click.FloatRange(min=0.1),
+    default=15.0,
+    show_default=True,
+    help="How often unfinished runs are saved [s].",
+)
 @click.option("--report/--no-report", default=True, show_default=True, help="Write the report at the end.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the report goes; in the store unless given.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
@@ -158,6 +167,7 @@ def run(
     width: int | None,
     workers: int | None,
     retry_failed: bool,
+    checkpoint_s: float,
     report: bool,
     out: Path | None,
     quiet: bool,
@@ -165,6 +175,7 @@ def run(
     """Train what the sweep still lacks, then write its report."""
     from orchestrator.progress import ProgressView
 
+    _check_out(out)
     loaded = load(sweep, overrides=overrides)
     from orchestrator.run import run_sweep
 
@@ -177,6 +188,7 @@ def run(
         device=device,
         retry_failed=retry_failed,
         view=ProgressView(loaded.name, quiet=quiet),
+        checkpoint_s=checkpoint_s,
     )
     from orchestrator.show import outcome_line
 
@@ -193,16 +205,18 @@ def run(
 @cli.command()
 @store_argument
 @sweep_option
-@click.option("--detector", default="contrast-1", show_default=True, help="Who judges events.")
+@detector_option
 @json_option
 def status(store: str, name: str | None, detector: str, as_json: bool) -> None:
     """Show counts, events so far, and failures with their reasons."""
     from orchestrator.status import chosen_sweeps, events_table, judged, standings
 
     opened = open_store_at(store)
-    names = chosen_sweeps(opened, name=name)
-    events = events_table(opened, detector=detector)
-    found = [judged(one, record=opened.sweep(one.sweep), events=events) for one in standings(opened, names=names)]
+    counted = standings(opened, names=chosen_sweeps(opened, name=name))
+    records = [opened.sweep(one.sweep) for one in counted]
+    wanted = [run for record in records for run in record["runs"]]
+    events = events_table(opened, detector=detector, runs=wanted)
+    found = [judged(one, record=record, events=events) for one, record in zip(counted, records, strict=True)]
     if as_json:
         _print_json([one.record() for one in found])
         return
@@ -219,18 +233,15 @@ def watch(store: str, name: str | None, every_s: float) -> None:
     """Show the same live, until all is done or Ctrl-C."""
     import time
 
-    from rich.console import Console, Group
-    from rich.live import Live
-
-    from orchestrator.show import standing_panel
+    from orchestrator.show import Changing, standing_panel
     from orchestrator.status import chosen_sweeps, standings
 
     opened = open_store_at(store)
     names = chosen_sweeps(opened, name=name)
-    with Live(console=Console(), auto_refresh=False) as live:
+    with Changing() as screen:
         while True:
             found = standings(opened, names=names)
-            live.update(Group(*(standing_panel(one) for one in found)), refresh=True)
+            screen.show(found, [standing_panel(one) for one in found])
             if all(one.done == one.planned for one in found):
                 return
             time.sleep(every_s)
@@ -239,23 +250,25 @@ def watch(store: str, name: str | None, every_s: float) -> None:
 @cli.command()
 @store_argument
 @sweep_option
-@click.option("--out", type=click.Path(path_type=Path), help="Directory; in the store unless given.")
-def report(store: str, name: str | None, out: Path | None) -> None:
+@detector_option
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of its own; in the store unless given.")
+def report(store: str, name: str | None, detector: str, out: Path | None) -> None:
     """Write a sweep's report: one page, and the tables behind its figures."""
     from orchestrator.status import chosen_sweeps
 
+    _check_out(out)
     opened = open_store_at(store)
     names = chosen_sweeps(opened, name=name)
     if len(names) > 1 and out is not None:
-        raise BadRequest(f"--out: got one directory for {len(names)} sweeps; add --sweep, one of {', '.join(names)}")
+        raise BadRequest(f"--out: got one folder for {len(names)} sweeps; add --sweep, one of {', '.join(names)}")
     for each in names:
-        _report(opened, name=each, out=out)
+        _report(opened, name=each, out=out, detector=detector)
 
 
 @cli.command()
 @store_argument
 @sweep_option
-@click.option("--detector", default="contrast-1", show_default=True, help="Who judges.")
+@detector_option
 @click.option("--out", type=click.Path(path_type=Path), help="A .parquet or .csv file instead of printing.")
 @json_option
 def events(store: str, name: str | None, detector: str, out: Path | None, as_json: bool) -> None:
@@ -283,18 +296,31 @@ def events(store: str, name: str | None, detector: str, out: Path | None, as_jso
 @store_argument
 def compact(store: str) -> None:
     """Merge the store's many small files into few."""
-    merged = open_store_at(store).compact()
-    click.echo(f"{store}: {merged}" if merged is not None else f"{store}: compacted")
+    from analysis.upkeep import compact as merge
+
+    merged = merge(open_store_at(store))
+    click.echo(f"{store}: {merged.before:,} blocks became {merged.after:,} ({merged.rows:,} METRICS rows moved)")
 
 
 @cli.command()
 @click.argument("store", metavar="STORE")
 @click.argument("run_id", metavar="RUN_ID")
-def rerun(store: str, run_id: str) -> None:
-    """Train one stored run again, alone; RUN_ID may be its first digits."""
-    from orchestrator.rerun import rerun as train_again
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@json_option
+def rerun(store: str, run_id: str, device: str, as_json: bool) -> int:
+    """Train one stored run again, alone, and compare it bit by bit; RUN_ID may be its first digits."""
+    from dataclasses import asdict
 
-    click.echo(train_again(store, run_id))
+    from orchestrator.rerun import rerun as train_again
+    from orchestrator.show import rerun_lines
+
+    again = train_again(store, run_id, device=device)
+    if as_json:
+        _print_json(asdict(again))
+    else:
+        click.echo("\n".join(rerun_lines(again)))
+    is_same = again.status == again.stored_status and again.first_difference is None
+    return 0 if is_same and again.status != "failed" else 1
 
 
 @cli.command()
@@ -317,26 +343,11 @@ def doctor(store: str, as_json: bool) -> int:
 
 
 def load(sweep: str, *, overrides: Sequence[str]) -> Sweep:
-    """A sweep by path or by the name of a shipped one.
-
-    Raises:
-        BadRequest: there is neither, or the file is wrong.
-    """
+    """A sweep by path or by the name of a shipped one."""
+    from orchestrator.shipped import find_sweep
     from orchestrator.sweep import load_sweep
 
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
-    path = Path(sweep)
-    if "=" in sweep and not path.exists():
-        raise BadRequest(f"SWEEP: got the override {sweep!r}; expected a file or a shipped sweep first")
-    if path.is_file() or sweep not in shipped:
-        looks_like_a_path = path.suffix in (".yaml", ".yml") or len(path.parts) != 1 or path.exists()
-        if not looks_like_a_path:
-            hint = near_miss(sweep, shipped)
-            way_out = f". {hint}" if hint else ""
-            listed = ", ".join(shipped) or "none"
-            raise BadRequest(f"SWEEP: got {sweep!r}; expected a file, or a shipped sweep: {listed}{way_out}")
-        return load_sweep(path, overrides=overrides)
-    return load_sweep(shipped[sweep], overrides=overrides)
+    return load_sweep(find_sweep(sweep), overrides=overrides)
 
 
 def open_store_at(path: str) -> Store:
@@ -346,13 +357,26 @@ def open_store_at(path: str) -> Store:
     return open_store(path)
 
 
-def _report(store: Store, *, name: str, out: Path | None) -> None:
-    from analysis.report import finding, write_report
+def _report(store: Store, *, name: str, out: Path | None, detector: str = DEFAULT_DETECTOR) -> None:
+    """Write a sweep's report, and print what it finds in five lines."""
+    from analysis.report import finding, write_study
+    from analysis.study import open_study
 
-    page = write_report(store, name, out)
-    for sentence in finding(store, name):
-        click.echo(sentence)
-    click.echo(f"Report: {page}")
+    out = out or store.sweep_dir(name) / "report"
+    study = open_study(store, sweep=name, detector=detector)
+    try:
+        page = write_study(study, out_dir=out, yaml=str(study.record.get("yaml", "")))
+    except OSError as error:
+        raise BadRequest(f"--out: {out}: cannot be written: {error.strerror or error}") from None
+    click.echo("\n".join(["", *finding(study), "", f"Report: {page}"]))
+
+
+def _check_out(out: Path | None) -> None:
+    """A report replaces what it finds in its folder, so it gets none that holds other things."""
+    if out is None or not out.exists():
+        return
+    if not out.is_dir() or (any(out.iterdir()) and not (out / "summary.md").exists()):
+        raise BadRequest(f"--out: {out}: is there, and is no report; give a folder of the report's own")
 
 
 def _print_json(record: object) -> None:
@@ -365,3 +389,7 @@ def _print(*panels: Any) -> None:
     console = Console()
     for panel in panels:
         console.print(panel)
+
+
+if __name__ == "__main__":
+    main()

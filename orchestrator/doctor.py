@@ -18,13 +18,14 @@ def examine(store: str) -> dict[str, Any]:
         store: where a store may be; none is no problem.
     """
     from analysis.store import Store, local_path
+    from analysis.upkeep import check
 
     versions = {"python": platform.python_version(), "processors": str(os.cpu_count() or 1)}
     versions |= {name: _version(name) for name in PACKAGES}
     problems = [f"{name} is not installed" for name in NEEDED_TO_RUN if versions[name] == "missing"]
     there = local_path(store).exists()
     if there:
-        problems += Store(store).check()
+        problems += check(Store(store))
     return {"versions": versions, "store": store if there else f"{store} (none yet)", "problems": problems}
 
 

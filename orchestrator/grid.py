@@ -99,16 +99,18 @@ def _config(base: dict[str, Any], *, axes: tuple[Axis, ...], choice: tuple[int, 
     """The base with one point of every axis laid over it."""
     points = [(axis, axis.rows[row]) for axis, row in zip(axes, choice, strict=True)]
     settings = [setting for axis, values in points for setting in zip(axis.fields, values, strict=True)]
-    data, field = base, ()
+    data = base
+    field: Field = ()
     try:
-        for field, value in in_order(settings):  # noqa: B007: names the axis that got stuck
+        for field, value in in_order(settings):
             data = assign(data, field, value)
         return resolve(data)
     except NotAMapping as error:
         place = _set_by(error.path, axes=axes, choice=choice) or _set_by(field, axes=axes, choice=choice)
         raise source.fault(place or ("axes",), str(error)) from None
     except SpecError as error:
-        first, *others = error.problems
+        # a misspelt key also leaves one missing, but is the better news
+        first, *others = sorted(error.problems, key=lambda problem: problem.got != "an unknown key")
         more = f" (and {len(others)} more)" if others else ""
         place = _place(first, axes=axes, choice=choice, source=source)
         raise source.fault(place, f"{first}{more}") from None

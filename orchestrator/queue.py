@@ -39,6 +39,7 @@ class CohortQueue:
         self.out: dict[str, CohortPlan] = {}
         self.pulses: dict[str, Pulse] = {}
         self.failed = 0  # runs recorded as failed
+        self.lost_workers = 0
         self.halted = ""  # why no cohort is given out any more
         self._losses: dict[str, tuple[int, int]] = {}  # cohort -> (progress when last lost, losses since)
         for cohort in cohorts:
@@ -79,6 +80,7 @@ class CohortQueue:
         """A worker vanished with a cohort."""
         if cohort not in self.out:
             return
+        self.lost_workers += 1
         progress = self._progress(self.out[cohort])
         before, losses = self._losses.get(cohort, (-1, 0))
         losses = losses + 1 if progress <= before else 1

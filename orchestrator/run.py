@@ -158,6 +158,7 @@ class Tally:
             if cohort.cohort_id not in heard:
                 left += sum(spec.budget.steps for spec in cohort.members)
         pace = self._pace(trained)
+        lost = self._queue.lost_workers
         self._view.update(
             Snapshot(
                 done=done,
@@ -170,6 +171,7 @@ class Tally:
                 run_steps_total_estimate=trained + left,
                 run_steps_per_s=pace,
                 seconds_left=left / pace if pace > 0 else None,
+                note=f"{lost} {'worker' if lost == 1 else 'workers'} lost, their cohorts went on" if lost else "",
             )
         )
 

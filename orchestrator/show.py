@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.plan import UNKNOWN_TIME, Plan
 from orchestrator.progress import duration
 from orchestrator.status import Standing
+
+if TYPE_CHECKING:
+    from orchestrator.rerun import Rerun
+    from orchestrator.run import RunOutcome
 
 
 def plan_panel(plan: Plan, *, hours: float | None, width: int, workers: int) -> RenderableType:
@@ -43,6 +49,32 @@ def standing_panel(standing: Standing) -> RenderableType:
     if len(standing.failures) > 8:
         rows.append(("", f"and {len(standing.failures) - 8} other reasons (--json lists them all)"))
     return Group(_title(standing.sweep, ""), _labelled(rows))
+
+
+class Changing:
+    """Panels that change: in place on a terminal, printed again where there is none."""
+
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console()
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._last: object = None
+
+    def __enter__(self) -> Changing:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, news: object, panels: Sequence[RenderableType]) -> None:
+        """Show panels; off a terminal only where the news they tell is new."""
+        if self._live is not None:
+            self._live.update(Group(*panels), refresh=True)
+        elif news != self._last:
+            self._last = news
+            self._console.print(*panels, sep="")
 
 
 def _title(name: str, question: str) -> Text:
@@ -115,7 +147,7 @@ def _many(n: int, thing: str) -> str:
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
-def outcome_line(outcome: Any) -> str:
+def outcome_line(outcome: RunOutcome) -> str:
     """What a run did, in a line."""
     parts = [f"{_many(outcome.trained, 'run')} trained in {duration(outcome.seconds)}"]
     parts += [f"{outcome.already:,} already stored"] if outcome.already else []
@@ -123,3 +155,16 @@ def outcome_line(outcome: Any) -> str:
     parts += [f"{outcome.diverged:,} diverged"] if outcome.diverged else []
     parts += [f"{outcome.failed:,} failed"] if outcome.failed else []
     return ", ".join(parts)
+
+
+def rerun_lines(again: Rerun) -> list[str]:
+    """What came of training a run again."""
+    if again.status == "failed":
+        return [f"run {again.run_id}: was {again.stored_status}; now failed:", again.text.rstrip()]
+    was = "" if again.status == again.stored_status else f"was {again.stored_status}; now "
+    head = f"run {again.run_id}: {was}{again.status} after {_many(again.steps, 'step')} ({again.text})"
+    if not again.compared:
+        return [head, "The store has no curve to compare it with."]
+    if again.first_difference is None:
+        return [head, f"Every metric of its {_many(again.compared, 'step')} has the stored bits."]
+    return [head, f"Differs from the stored curve from step {again.first_difference} on."]

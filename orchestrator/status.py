@@ -155,25 +155,16 @@ def events_table(store: Store, *, detector: str, runs: Sequence[str] | None = No
     Raises:
         NoSuchDetector: listing those there are.
     """
-    import polars as pl
-
+    from analysis import frames
     from analysis.detect import EVENTS_SCHEMA, detect, detector_named
 
-    detector_named(detector)
-    table = pl.DataFrame(store.runs_table())
-    if runs is not None:
-        table = table.filter(pl.col("run_id").is_in(list(runs)))
-    paths = store.metrics_paths()
-    if table.is_empty() or not paths:
+    chosen = detector_named(detector)
+    rows = frames.runs(store, run_ids=runs)
+    if rows.is_empty():
+        import polars as pl
+
         return pl.DataFrame(schema=EVENTS_SCHEMA)
-    own = table.lazy().select("run_id", "block")
-    text = pl.col("run_id", "block").cast(pl.String)
-    metrics = pl.scan_parquet(paths, missing_columns="insert", extra_columns="ignore")
-    return detect(
-        metrics.with_columns(text).join(own, on=["run_id", "block"], how="semi"),
-        runs=table,
-        detector=detector,
-    )
+    return detect(frames.metrics(store, run_ids=runs), runs=rows, detector=chosen)
 
 
 def _ledger(table: pa.Table) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ a folder that is thrown away.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -106,6 +107,7 @@ def train_with_ray(
         gpus: accelerators a worker needs.
         on_pulse: told of every pulse.
     """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is the queue's business
     started = not ray.is_initialized()
     try:
         if started:

@@ -1,0 +1,46 @@
+"""Binomial intervals: Wilson's by default, Clopper and Pearson's where a guarantee is claimed.
+
+Wilson's also takes an effective number of runs that is not whole, which is how an interval for a censored estimate is
+made from it (Rothman 1978). Wald's is not offered: with ten runs it covers 77% of the time when it claims 95%.
+"""
+
+from typing import Literal
+
+import polars as pl
+from scipy.stats import binomtest, norm
+
+from analysis.errors import AnalysisError
+
+
+def normal_quantile(level: float) -> float:
+    """The two-sided standard normal quantile [1]: 1.96 at .95."""
+    if not 0 < level < 1:
+        raise AnalysisError(f"interval: level: got {level}; expected a number between 0 and 1, such as 0.95")
+    return float(norm.ppf(0.5 + level / 2))
+
+
+def binomial_interval(
+    successes: int, *, n: int, level: float = 0.95, method: Literal["wilson", "exact"] = "wilson"
+) -> tuple[float, float]:
+    """Interval for a probability from k successes in n runs [fraction]; (0, 1) without runs.
+
+    Source: Wilson 1927, JASA 22:209; Clopper and Pearson 1934, Biometrika 26:404. Computed by scipy.
+    Checked by: test_interval.py::test_intervals_equal_newcombes_published_ones
+    """
+    if n == 0:
+        return 0.0, 1.0
+    found = binomtest(successes, n).proportion_ci(confidence_level=level, method=method)
+    return float(found.low), float(found.high)
+
+
+def wilson(share: pl.Expr, *, n: pl.Expr, level: float) -> tuple[pl.Expr, pl.Expr]:
+    """Wilson's interval as two expressions [fraction]; n may be an effective number; (0, 1) where n is 0.
+
+    Checked by: test_interval.py::test_expression_equals_scipys_wilson
+    """
+    z2 = normal_quantile(level) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = z2**0.5 / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n**2)).sqrt()
+    low = pl.when(n <= 0).then(0.0).when(share <= 0).then(0.0).otherwise((centre - half).clip(0.0, 1.0))
+    high = pl.when(n <= 0).then(1.0).when(share >= 1).then(1.0).otherwise((centre + half).clip(0.0, 1.0))
+    return low, high

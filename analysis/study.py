@@ -1,0 +1,157 @@
+"""A sweep as the analysis sees it: its runs, their events with the settings joined on, and what was planned."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import Any
+
+import polars as pl
+
+from analysis import frames
+from analysis.detect import DETECTORS, EVENTS_SCHEMA, Detector, detect, detector_named
+from analysis.errors import AnalysisError
+from analysis.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Everything a report reads, loaded once.
+
+    Attributes:
+        name: the sweep's name.
+        question: what it asks.
+        axes: RUNS columns that vary over the sweep, in its order.
+        runs: committed RUNS rows of the sweep.
+        metrics: their METRICS rows, unread.
+        events: their EVENTS rows, with the axes joined on; text axes are Enums in the sweep's order.
+        planned: how many runs the sweep plans [runs].
+        horizon_steps: the largest budget [steps].
+        detector: what made the events.
+        replicates: runs planned a config [runs].
+        record: the sweep's record in the store.
+    """
+
+    name: str
+    question: str
+    axes: tuple[str, ...]
+    runs: pl.DataFrame
+    metrics: pl.LazyFrame
+    events: pl.DataFrame
+    planned: int
+    horizon_steps: int
+    detector: Detector
+    replicates: int = 1
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> int:
+        """Runs planned that have no RUNS row yet [runs]."""
+        return max(self.planned - self.runs.height, 0)
+
+    @property
+    def shown_axes(self) -> tuple[str, ...]:
+        """The two axes that figures lay out; results are pooled over any others."""
+        return self.axes[:2]
+
+    @property
+    def pooled_axes(self) -> tuple[str, ...]:
+        """The axes that figures pool over."""
+        return self.axes[2:]
+
+    def levels(self, axis: str) -> list[Any]:
+        """Values of an axis among the committed runs, in order."""
+        return self.events.get_column(axis).unique().sort(nulls_last=True).to_list()
+
+    @cached_property
+    def planned_cells(self) -> pl.DataFrame | None:
+        """The axes of every planned config, with `planned` runs each; None where the plan is no full grid."""
+        axes = {name: _distinct(values) for name, values in self.record.get("axes", {}).items() if len(_distinct(values)) > 1}
+        is_grid = set(axes) == set(self.axes) and prod(map(len, axes.values())) * self.replicates == self.planned
+        if not is_grid or not self.axes:
+            return None
+        dtypes = {axis: self.events.schema[axis] for axis in self.axes}
+        try:
+            rows = list(product(*(axes[axis] for axis in self.axes)))
+            cells = pl.DataFrame(rows, schema=dict.fromkeys(self.axes), orient="row").cast(dtypes)
+        except (pl.exceptions.PolarsError, TypeError):
+            return None  # the values are not those of the columns: an axis over whole mappings, say
+        return cells.with_columns(planned=pl.lit(self.replicates, dtype=pl.Int64))
+
+
+def open_study(store: Store, *, sweep: str, detector: str | Detector = "contrast-1") -> Study:
+    """Load a sweep and detect its events.
+
+    Raises:
+        AnalysisError: no such sweep or detector, or a store that cannot be read.
+    """
+    record = store.sweep(sweep)
+    run_ids: list[str] = list(dict.fromkeys(record["runs"]))
+    chosen = detector_named(detector) if isinstance(detector, str) else detector
+    rows = frames.runs(store, run_ids=run_ids)
+    metrics = frames.metrics(store, run_ids=run_ids)
+    return study_of(rows, metrics=metrics, record=record | {"runs": run_ids}, detector=chosen)
+
+
+def study_of(runs: pl.DataFrame, *, metrics: pl.LazyFrame, record: Mapping[str, Any], detector: Detector = DETECTORS["contrast-1"]) -> Study:
+    """A study from frames: `record` needs name, question, axes, runs, replicates and horizon_steps."""
+    events = detect(metrics, runs=runs, detector=detector) if runs.height else pl.DataFrame(schema=EVENTS_SCHEMA)
+    declared: Mapping[str, Sequence[Any]] = record.get("axes", {})
+    axes = _varying(declared, runs=runs, zipped=record.get("zipped", ()))
+    settings = runs.select("run_id", *(_ordered(runs, axis, declared.get(axis, ())) for axis in axes))
+    return Study(
+        name=str(record["name"]),
+        question=str(record.get("question", "")).strip(),
+        axes=axes,
+        runs=runs,
+        metrics=metrics,
+        events=events.join(settings, on="run_id", how="left", maintain_order="left"),
+        planned=len(record["runs"]),
+        horizon_steps=int(record["horizon_steps"]),
+        detector=detector,
+        replicates=int(record.get("replicates", 1)),
+        record=record,
+    )
+
+
+def _varying(declared: Mapping[str, Sequence[Any]], *, runs: pl.DataFrame, zipped: Collection[Sequence[str]]) -> tuple[str, ...]:
+    """Columns that stand for the declared axes: an axis over whole mappings is the columns below it that vary.
+
+    Of fields that move together the first stands for all.
+    """
+    followers = {name for group in zipped for name in list(group)[1:]}
+    columns: list[str] = []
+    for axis, values in declared.items():
+        if axis in followers:
+            continue
+        if axis in runs.columns:
+            columns += [axis] if len(_distinct(values)) > 1 or runs[axis].n_unique() > 1 else []
+        elif not runs.is_empty():
+            columns += _below(axis, runs=runs)
+    return tuple(dict.fromkeys(columns))
+
+
+def _below(axis: str, *, runs: pl.DataFrame) -> list[str]:
+    """Columns under a mapping axis that vary; its `name` alone where that tells the mappings apart."""
+    inner = [name for name in runs.columns if name.startswith(f"{axis}.") and runs[name].n_unique() > 1]
+    if not any(name.startswith(f"{axis}.") for name in runs.columns):
+        known = ", ".join(name for name in runs.columns if "." in name)
+        raise AnalysisError(f"RUNS: axis: got {axis!r}; expected one of {known}")
+    name = f"{axis}.name"
+    tells = name in inner and runs.select(inner).n_unique() == runs[name].n_unique()
+    return [name] if tells else inner
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    """Values in order, each once (they may be lists or mappings)."""
+    return [value for i, value in enumerate(values) if value not in values[:i]]
+
+
+def _ordered(runs: pl.DataFrame, axis: str, declared: Sequence[Any]) -> pl.Expr:
+    """The axis, text as an Enum in the declared order, so that sorting it is the sweep's order."""
+    if runs.schema[axis] != pl.String:
+        return pl.col(axis)
+    there = runs[axis].drop_nulls().unique().sort().to_list()
+    order = [value for value in declared if isinstance(value, str)]
+    return pl.col(axis).cast(pl.Enum(list(dict.fromkeys([*order, *there]))))

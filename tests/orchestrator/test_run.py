@@ -1,0 +1,178 @@
+"""What running a sweep promises: every run once, whoever asks, however it is launched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+from sweeps import small
+from tables import as_bytes, values
+
+from analysis.errors import StoreError
+from analysis.store import Store
+from analysis.upkeep import check
+from orchestrator.errors import OrchestratorError
+from orchestrator.progress import Snapshot
+from orchestrator.rerun import rerun
+from orchestrator.run import run_sweep
+from workloads.tasks import TwoStep
+
+
+def test_ray_and_inline_give_the_same_bytes(tmp_path: Path) -> None:
+    sweep = small(tmp_path)
+    inline = run_sweep(sweep, store_path=tmp_path / "inline", launcher="inline", width=2)
+    ray = run_sweep(sweep, store_path=tmp_path / "ray", launcher="ray", width=3, workers=2)
+    assert inline.trained == ray.trained == 6
+    for one, other in zip(values(tmp_path / "inline"), values(tmp_path / "ray"), strict=True):
+        assert as_bytes(one) == as_bytes(other)
+
+
+def test_the_same_sweep_again_trains_nothing(tmp_path: Path) -> None:
+    sweep = small(tmp_path)
+    run_sweep(sweep, store_path=tmp_path / "store", launcher="inline")
+    again = run_sweep(sweep, store_path=tmp_path / "store", launcher="inline")
+    assert (again.trained, again.already, again.interrupted) == (0, 6, False)
+
+
+def test_more_replicates_train_only_the_new_ones(tmp_path: Path) -> None:
+    run_sweep(small(tmp_path), store_path=tmp_path / "store", launcher="inline")
+    more = run_sweep(small(tmp_path, "replicates=5"), store_path=tmp_path / "store", launcher="inline")
+    assert (more.trained, more.already) == (4, 6)
+
+
+def test_sweeps_that_share_runs_train_them_once(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    run_sweep(small(tmp_path), store_path=store, launcher="inline")
+    other = small(tmp_path, "axes.optim.lr=[1e-2,3e-2]", name="other")
+    assert run_sweep(other, store_path=store, launcher="inline").trained == 3
+    assert len(Store(store).runs_table()) == 9
+    assert Store(store).sweeps() == ["other", "small"]
+    assert check(Store(store)) == []
+
+
+def test_a_diverging_run_is_a_row_and_its_neighbours_do_not_notice(tmp_path: Path) -> None:
+    run_sweep(small(tmp_path), store_path=tmp_path / "calm", launcher="inline")
+    wild = small(tmp_path, "axes.optim.lr=[1e-3,1e30,1e-2]")
+    outcome = run_sweep(wild, store_path=tmp_path / "wild", launcher="inline")
+    assert (outcome.trained, outcome.diverged, outcome.failed) == (9, 3, 0)
+    wild_runs, wild_metrics = values(tmp_path / "wild")
+    assert set(wild_runs.filter(pc.field("optim.lr") == 1e30)["status"].to_pylist()) == {"diverged"}
+    runs, metrics = values(tmp_path / "calm")
+    assert as_bytes(wild_runs.filter(pc.is_in(wild_runs["run_id"], runs["run_id"]))) == as_bytes(runs)
+    assert as_bytes(wild_metrics.filter(pc.is_in(wild_metrics["run_id"], runs["run_id"]))) == as_bytes(metrics)
+
+
+def test_a_run_that_cannot_be_trained_stands_alone_as_a_failed_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, calls = TwoStep.world, []
+
+    def broken(self, rng):
+        calls.append(rng.initial_seed())
+        if rng.initial_seed() == bad:
+            raise ValueError("this world cannot be made")
+        return world(self, rng)
+
+    sweep = small(tmp_path, "axes.optim.lr=[1e-3]", "replicates=8")
+    from workloads.streams import generator
+
+    bad = generator(5, "world", device="cpu").initial_seed()
+    monkeypatch.setattr(TwoStep, "world", broken)
+    outcome = run_sweep(sweep, store_path=tmp_path / "store", launcher="inline", width=4)
+    assert (outcome.trained, outcome.failed, outcome.interrupted) == (8, 1, False)
+    row = Store(tmp_path / "store").runs_table().filter(pc.field("status") == "failed").to_pylist()[0]
+    assert (row["seed.data"], row["reason"]) == (5, "ValueError: this world cannot be made")
+    assert "in broken" in row["traceback"]
+    assert check(Store(tmp_path / "store")) == []
+    monkeypatch.undo()
+    healed = run_sweep(sweep, store_path=tmp_path / "store", launcher="inline", retry_failed=True)
+    assert (healed.trained, healed.failed) == (1, 0)
+
+
+def test_a_store_that_takes_no_more_stops_the_sweep_and_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("store: no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "commit", full)
+        with pytest.raises(OrchestratorError, match="no space left"):
+            run_sweep(small(tmp_path), store_path=tmp_path / "store", launcher="inline")
+    assert run_sweep(small(tmp_path), store_path=tmp_path / "store", launcher="inline").trained == 6
+
+
+class Interrupting:
+    """A view that presses Ctrl-C once, at the first news."""
+
+    def __init__(self) -> None:
+        self.snapshots: list[Snapshot] = []
+
+    def start(self, total: int, already: int) -> None:
+        self.total = (total, already)
+
+    def update(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot)
+        if len(self.snapshots) == 1:
+            raise KeyboardInterrupt
+
+    def stop(self) -> None:
+        pass
+
+
+def test_an_interrupt_saves_what_is_under_way(tmp_path: Path) -> None:
+    sweep, store = small(tmp_path, "base.budget.steps=9000", "axes.optim.lr=[1e-3]", "replicates=2"), tmp_path / "store"
+    first = run_sweep(sweep, store_path=store, launcher="inline", view=Interrupting())
+    assert first.interrupted
+    assert len(Store(store).saved_states()) == 2
+    rest = run_sweep(sweep, store_path=store, launcher="inline")
+    assert (rest.trained, rest.interrupted) == (2, False)
+    assert Store(store).saved_states() == {}
+    alone = rerun(store, sweep.runs[0].run_id)
+    assert (alone.compared, alone.first_difference) == (9000, None)
+
+
+def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    small(tmp_path)
+    eureka = str(Path(sys.executable).with_name("eureka"))
+    command = [eureka, "run", str(tmp_path / "small.yaml"), "base.budget.steps=12000", "replicates=4", "--no-report"]
+    command += ["--store", str(tmp_path / "store"), "--workers", "1", "--checkpoint-every", "0.3"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, text=True) as process:
+        drain = threading.Thread(target=lambda: output.append(process.stderr.read()))
+        output: list[str] = []
+        drain.start()
+        until = time.monotonic() + 60
+        while not list((tmp_path / "store").glob("checkpoints/*.npz")):
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        drain.join()
+    assert "the same command goes on" in output[0]
+    assert Store(tmp_path / "store").saved_states()
+    assert subprocess.run([*command, "--quiet"], timeout=120).returncode == 0
+    assert check(Store(tmp_path / "store")) == []
+
+
+def test_rerun_finds_every_bit_again_and_notices_one_that_changed(tmp_path: Path) -> None:
+    sweep = small(tmp_path)
+    run_sweep(sweep, store_path=tmp_path / "store", launcher="inline")
+    found = rerun(tmp_path / "store", sweep.runs[2].run_id[:9])
+    assert (found.status, found.compared, found.first_difference) == ("finished", 60, None)
+    store = Store(tmp_path / "store")
+    import pyarrow.parquet as pq
+
+    for path in store.metrics_paths():
+        table = pq.read_table(path)
+        loss = table["loss"].to_numpy().copy()
+        loss[(table["step"].to_numpy() == 17)] += 1e-6
+        pq.write_table(table.set_column(table.column_names.index("loss"), "loss", [loss]), path)
+    assert rerun(tmp_path / "store", sweep.runs[2].run_id).first_difference == 17

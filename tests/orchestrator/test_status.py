@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sweep_files import python
+
+from orchestrator.cli import cli
+from orchestrator.status import Standing, standing
+
+SWEEP = """\
+question: Does a run that blows up stay a row?
+base:
+  task: {name: two_step, n_targets: 3, n_classes: 3, features: 8}
+  model: {width: 16, layers: 1, heads: 2, mlp_ratio: 2.0}
+  optim: {name: adamw, lr: 1.0e-3}
+  budget: {steps: 60, batch: 8}
+axes:
+  optim.lr: [1.0e-3, 1.0e+30]
+replicates: 2
+"""
+
+
+def counted(rows: dict[str, tuple[str, str, int | None]], *, saved: set[str] = frozenset()) -> Standing:
+    names = ("status", "reason", "online_event_step")
+    ledger = {run: dict(zip(names, row, strict=True)) for run, row in rows.items()}
+    return standing({"name": "s", "runs": ["a", "b", "c", "d", "e"]}, ledger=ledger, saved=saved)
+
+
+def test_every_planned_run_is_counted_once():
+    rows = {"a": ("finished", "budget", 7), "b": ("diverged", "nan", None), "of another": ("failed", "x", 1)}
+    found = counted(rows, saved={"a", "c"})
+    assert (found.finished, found.diverged, found.failed, found.begun, found.waiting) == (1, 1, 0, 1, 2)
+    assert (found.planned, found.done, found.events) == (5, 2, 1)
+
+
+def test_failures_are_grouped_by_their_last_line():
+    trace = "Traceback (most recent call last):\n  File x\nValueError: no\n"
+    rows = {"a": ("failed", trace, None), "b": ("failed", "ValueError: no", None), "c": ("failed", "", None)}
+    assert counted(rows).failures == (("ValueError: no", 2), ("no reason given", 1))
+
+
+# -- a real store -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Has a sweep file, and a store that the command made of it."""
+    folder = tmp_path_factory.mktemp("a folder")
+    (folder / "small.yaml").write_text(SWEEP)
+    arguments = ["run", "small.yaml", "--store", "a store", "--launcher", "inline", "--no-report", "--quiet"]
+    found = python("-m", "orchestrator.cli", *arguments, cwd=folder)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("small: 4 runs trained in ")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def said(*arguments: str, code: int = 0) -> str:
+    found = CliRunner().invoke(cli, arguments)
+    assert found.exit_code == code, found.output
+    return found.stdout
+
+
+def test_status_counts_what_the_ledger_has():
+    [record] = json.loads(said("status", "a store", "--json"))
+    assert {key: record[key] for key in ("sweep", "planned", "finished", "diverged", "failed", "waiting")} == {
+        "sweep": "small",
+        "planned": 4,
+        "finished": 2,
+        "diverged": 2,
+        "failed": 0,
+        "waiting": 0,
+    }
+    assert record["detected"] == {"censored": 2, "diverged": 2}
+    assert "4 of 4 (100%): 2 finished, 2 diverged, 0 failed" in said("status", "a store")
+
+
+def test_watch_ends_when_all_is_done():
+    assert "4 of 4 (100%)" in said("watch", "a store", "--every", "0.1")
+
+
+def test_store_of_the_environment_is_the_default(monkeypatch):
+    monkeypatch.setenv("EUREKA_STORE", "a store")
+    assert json.loads(said("status", "--json"))[0]["planned"] == 4
+
+
+def test_plan_leaves_out_what_is_stored():
+    record = json.loads(said("plan", "small.yaml", "replicates=3", "--store", "a store", "--json"))
+    assert (record["new"], record["already"]) == (2, 4)
+    assert record["hours_at_most"] > 0
+
+
+def test_plan_counts_stored_runs_whatever_their_sweep_is_called():
+    record = json.loads(said("plan", "small.yaml", "name=other", "--store", "a store", "--json"))
+    assert (record["new"], record["already"]) == (0, 4)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_events_are_written_by_suffix(suffix: str, tmp_path):
+    import polars as pl
+
+    out = tmp_path / f"events.{suffix}"
+    assert said("events", "a store", "--out", str(out)) == ""
+    table = {"parquet": pl.read_parquet, "csv": pl.read_csv}[suffix](out)
+    assert sorted(table["status"]) == ["censored", "censored", "diverged", "diverged"]
+
+
+def test_printed_events_are_a_table_with_a_header():
+    head, *rows = said("events", "a store", "--sweep", "small").splitlines()
+    assert head.split("\t")[:3] == ["run_id", "config_id", "status"]
+    assert len(rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["status", "a store", "--sweep", "smal"], "sweep: got 'smal'; expected one of small. Did you mean 'small'?"),
+        (["events", "a store", "--detector", "foo"], "detector: got 'foo'; expected one of contrast-1"),
+        (["events", "a store", "--out", "nowhere/events.csv"], "nowhere/events.csv: cannot be written"),
+        (["report", "a store", "--out", "a store"], "a store: is there, and is no report"),
+        (["rerun", "a store", "zz"], "run 'zz': no run begins so"),
+        (["run", "small.yaml", "--store", "small.yaml"], "small.yaml: a file, not a store"),
+    ],
+)
+def test_bad_request_of_a_store_is_one_line(arguments: list[str], says: str):
+    found = CliRunner().invoke(cli, arguments)
+    assert (found.exit_code, found.stdout, len(found.stderr.splitlines())) == (2, "", 1)
+    assert says in found.stderr
+
+
+def test_doctor_finds_nothing_wrong_with_a_good_store():
+    assert json.loads(said("doctor", "a store", "--json"))["problems"] == []
+
+
+def test_compact_says_what_it_merged():
+    assert said("compact", "a store").startswith("a store: 1 blocks became 1")
+
+
+def test_report_ends_with_five_lines_and_its_page(tmp_path):
+    out = tmp_path / "pages"
+    for _ in range(2):  # the second time it replaces its own folder
+        lines = said("report", "a store", "--out", str(out)).splitlines()
+    assert lines[1].startswith("4 runs planned")
+    assert lines[-1] == f"Report: {out / 'index.html'}"
+    assert len(lines) == 8
+    assert (out / "index.html").exists()
