@@ -21,7 +21,6 @@ import json
 import os
 import re
 import uuid
-import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,10 +29,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from analysis.errors import StoreError
-from analysis.schema import METRICS, RUNS, SCHEMA_VERSION, schema, spec_column, unify
+from analysis.files import aside, plainly, read_arrays, read_parquet, write_bytes, write_parquet
+from analysis.schema import RUNS, SCHEMA_VERSION, schema, spec_column, unify
 
 _MARKER = "eureka.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -57,7 +56,7 @@ class Store:
         except FileNotFoundError:
             raise StoreError(f"{self.path}: no store here; `eureka run SWEEP --store {self.path}` makes one") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{marker}: not a store's marker ({_plainly(error)})") from None
+            raise StoreError(f"{marker}: not a store's marker ({plainly(error)})") from None
         if not isinstance(version, int) or version > SCHEMA_VERSION:
             raise StoreError(
                 f"{self.path}: written by a newer eureka (layout {version}; this one knows {SCHEMA_VERSION})"
@@ -81,13 +80,13 @@ class Store:
             if not marker.exists():
                 if strangers := sorted(entry.name for entry in root.iterdir() if entry.name != ".lock"):
                     raise StoreError(f"{root}: not a store, and not empty ({strangers[0]} …); give another --store")
-                _write_bytes(marker, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
+                write_bytes(marker, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
             for part in ("runs", "metrics", "checkpoints", "sweeps"):
                 (root / part).mkdir(exist_ok=True)
             with (root / ".lock").open("a"):
                 pass
         except OSError as error:
-            raise StoreError(f"{root}: cannot be written ({_plainly(error)}); give another --store") from None
+            raise StoreError(f"{root}: cannot be written ({plainly(error)}); give another --store") from None
         return cls(root)
 
     # -- ledger and curves -------------------------------------------------------------------
@@ -96,14 +95,14 @@ class Store:
         """Every committed run and its status; reads only what is new since the last call."""
         for path in self.files("runs"):
             if path.name not in self._seen:
-                table = _read(path, columns=["run_id", "status"])
+                table = read_parquet(path, columns=["run_id", "status"])
                 self._status.update(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
                 self._seen.add(path.name)
         return self._status
 
     def runs_table(self) -> pa.Table:
         """RUNS: one row a committed run, dotted columns of all tasks side by side."""
-        table = unify([_read(path) for path in self.files("runs")])
+        table = unify([read_parquet(path) for path in self.files("runs")])
         ids = table["run_id"]
         if len(ids.unique()) < len(ids):  # a merge under way shows a run in both its old and its new block
             first = pa.table({"run_id": ids, "row": np.arange(len(ids))}).group_by("run_id").aggregate([("row", "min")])
@@ -154,7 +153,7 @@ class Store:
 
     def online_events(self, run_ids: Collection[str]) -> int:
         """How many of the runs had their event seen by the online rule."""
-        table = unify([_read(path, columns=["run_id", "online_event_step"]) for path in self.files("runs")])
+        table = unify([read_parquet(path, columns=["run_id", "online_event_step"]) for path in self.files("runs")])
         rows = zip(table["run_id"].to_pylist(), table["online_event_step"].to_pylist(), strict=True)
         return len({run for run, step in rows if step is not None and run in run_ids})
 
@@ -163,24 +162,26 @@ class Store:
         with self.locked():
             again = {run for run, status in self.statuses().items() if status == "failed" and run in run_ids}
             for path in self.files("runs") if again else ():
-                table = _read(path)
+                table = read_parquet(path)
                 keep = pc.invert(pc.is_in(table["run_id"], pa.array(sorted(again))))
                 if not pc.all(keep).as_py():
-                    _write_parquet(path, table.filter(keep))
+                    write_parquet(path, table.filter(keep))
             for run in again:
                 del self._status[run]
 
-    def write_block(self, block: str, ledger: pa.Table, curves: Sequence[pa.Table], *, replaces: Sequence[str] = ()) -> None:
+    def write_block(
+        self, block: str, ledger: pa.Table, curves: Sequence[pa.Table], *, replaces: Sequence[str] = ()
+    ) -> None:
         """Put one block in place, metrics first; the caller holds the lock."""
         journal = self.path / ".pending"
         try:
-            _write_bytes(journal, json.dumps({"block": block, "replaces": list(replaces)}).encode())
+            write_bytes(journal, json.dumps({"block": block, "replaces": list(replaces)}).encode())
             if curves:
-                _write_parquet(self.metrics_path(block), metrics_rows(block, curves))
-            _write_parquet(self.runs_path(block), ledger)
+                write_parquet(self.metrics_path(block), metrics_rows(block, curves))
+            write_parquet(self.runs_path(block), ledger)
             self._settle(block, replaces)
         except OSError as error:
-            raise StoreError(f"{self.path}: could not write block {block} ({_plainly(error)})") from None
+            raise StoreError(f"{self.path}: could not write block {block} ({plainly(error)})") from None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -193,7 +194,7 @@ class Store:
                     self._settle(pending["block"], pending["replaces"])
                 yield
         except OSError as error:
-            raise StoreError(f"{self.path}: cannot be written ({_plainly(error)})") from None
+            raise StoreError(f"{self.path}: cannot be written ({plainly(error)})") from None
 
     def _settle(self, block: str, replaces: Sequence[str]) -> None:
         """Keep a block whose ledger file is in place, remove one without; then clear the journal."""
@@ -210,15 +211,15 @@ class Store:
     def save_states(self, cohort: str, states: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Replace a cohort's checkpoint with the states of its running members, by run_id."""
         path = self.path / "checkpoints" / f"{cohort}.npz"
-        arrays = {f"{run}/{name}": array for run, state in states.items() for name, array in state.items()}
-        with _aside(path) as handle:
+        arrays: dict[str, Any] = {f"{run}/{name}": array for run, state in states.items() for name, array in state.items()}
+        with aside(path) as handle:
             np.savez(handle, **arrays)
 
     def saved_states(self) -> dict[str, tuple[Path, int]]:
         """Where the furthest saved state of each unfinished run lies, and its step."""
         best: dict[str, tuple[Path, int]] = {}
         for path in self.files("checkpoints", ".npz"):
-            with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
+            with contextlib.suppress(StoreError), read_arrays(path) as arrays:
                 for run in {name.partition("/")[0] for name in arrays.files}:
                     step = int(arrays[f"{run}/step"])
                     if run not in best or best[run][1] < step:
@@ -228,11 +229,9 @@ class Store:
     def load_state(self, run_id: str, path: Path) -> dict[str, np.ndarray] | None:
         """A run's state from a checkpoint; None when the file is gone or damaged."""
         prefix = f"{run_id}/"
-        try:
-            with np.load(path) as arrays:
-                return {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return None
+        with contextlib.suppress(StoreError), read_arrays(path) as arrays:
+            return {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}
+        return None
 
     def drop_states(self, cohort: str) -> None:
         """Forget a cohort's checkpoint."""
@@ -242,7 +241,7 @@ class Store:
         """Forget checkpoints whose runs are all in the ledger."""
         done = self.statuses().keys()
         for path in self.files("checkpoints", ".npz"):
-            with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), np.load(path) as arrays:
+            with contextlib.suppress(StoreError), read_arrays(path) as arrays:
                 if {name.partition("/")[0] for name in arrays.files} <= done:
                     path.unlink(missing_ok=True)
 
@@ -253,10 +252,10 @@ class Store:
         folder = self.sweep_dir(record["name"])
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write_bytes(folder / "sweep.json", json.dumps(record, indent=1).encode())
-            _write_bytes(folder / "sweep.yaml", str(record.get("yaml", "")).encode())
+            write_bytes(folder / "sweep.json", json.dumps(record, indent=1).encode())
+            write_bytes(folder / "sweep.yaml", str(record.get("yaml", "")).encode())
         except OSError as error:
-            raise StoreError(f"{folder}: cannot be written ({_plainly(error)})") from None
+            raise StoreError(f"{folder}: cannot be written ({plainly(error)})") from None
 
     def sweeps(self) -> list[str]:
         """Names of the sweeps that were run into this store."""
@@ -275,7 +274,7 @@ class Store:
             there = ", ".join(self.sweeps()) or "none yet"
             raise StoreError(f"{self.path}: no sweep named '{name}'; there are: {there}") from None
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: not a sweep's record ({_plainly(error)})") from None
+            raise StoreError(f"{path}: not a sweep's record ({plainly(error)})") from None
         return record
 
     def sweep_dir(self, name: str) -> Path:
@@ -288,7 +287,7 @@ class Store:
         """Write what a worker needs to know of a cohort."""
         folder = self.sweep_dir(sweep) / "cohorts"
         folder.mkdir(exist_ok=True)
-        _write_bytes(folder / f"{cohort}.json", json.dumps(record).encode())
+        write_bytes(folder / f"{cohort}.json", json.dumps(record).encode())
 
     def cohort(self, sweep: str, cohort: str) -> dict[str, Any]:
         """What `save_cohort` wrote."""
@@ -316,12 +315,12 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     text = os.fspath(path)
     if "://" in text and not text.startswith("file://"):
         raise StoreError(f"{text}: stores on object storage are not supported yet; give a local or mounted path")
-    return Path(text.removeprefix("file://")).expanduser()
+    return Path(text.removeprefix("file://")).expanduser().absolute()
 
 
 def new_block() -> str:
     """A name no other writer picks; sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:10]}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
 
 
 def runs_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -344,62 +343,9 @@ def metrics_rows(block: str, curves: Sequence[pa.Table]) -> pa.Table:
     return table.add_column(1, "block", pa.repeat(block, len(table)))
 
 
-def _write_parquet(path: Path, table: pa.Table) -> None:
-    """Zstandard, split floats, delta steps, dictionary ids: 15 bytes a row of 8 metrics, against 26 by default."""
-    floats = [field.name for field in table.schema if pa.types.is_float32(field.type)]
-    encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
-    if table.schema.names[:3] == ["run_id", "block", "step"]:
-        encodings["step"] = "DELTA_BINARY_PACKED"
-    plain = set(encodings)
-    with _aside(path) as handle:
-        pq.write_table(
-            table,
-            handle,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=[name for name in table.schema.names if name not in plain],
-            column_encoding=encodings or None,
-        )
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    with _aside(path) as handle:
-        handle.write(data)
-
-
-@contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Any]:
-    """Write a file under a private name; flush it to disk and rename it into place only when whole."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with draft.open("wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        draft.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
-        return pq.ParquetFile(path).read(columns=columns)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise StoreError(f"{path}: not readable ({_plainly(error)}); `eureka doctor` says more") from None
-
-
-def _plainly(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.splitlines()[0] if text else type(error).__name__
-
-
-def curve(run_id: str, metrics: Mapping[str, np.ndarray], measured: np.ndarray, measures: Mapping[str, np.ndarray]) -> pa.Table:
+def curve(
+    run_id: str, metrics: Mapping[str, np.ndarray], measured: np.ndarray, measures: Mapping[str, np.ndarray]
+) -> pa.Table:
     """METRICS rows of one run; measures are null at the steps where they were not taken.
 
     Args:
@@ -409,7 +355,11 @@ def curve(run_id: str, metrics: Mapping[str, np.ndarray], measured: np.ndarray, 
         measures: one float32 array a measure [measured steps].
     """
     steps = len(next(iter(metrics.values())))
-    columns: dict[str, Any] = {"run_id": pa.repeat(run_id, steps), "step": pa.array(np.arange(steps, dtype=np.int32)), **metrics}
+    columns: dict[str, Any] = {
+        "run_id": pa.repeat(run_id, steps),
+        "step": pa.array(np.arange(steps, dtype=np.int32)),
+        **metrics,
+    }
     missing = np.ones(steps, dtype=bool)
     missing[measured] = False
     for name, values in measures.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analysis.errors import StoreError
+from analysis.files import read_arrays, read_parquet
 from analysis.schema import RUNS, unify
 from analysis.store import Store, new_block
 
@@ -60,13 +60,13 @@ def _groups(store: Store, blocks: list[str]) -> Iterator[list[str]]:
 def _merge(store: Store, group: list[str]) -> int:
     """Write one block in place of several; the caller holds the lock."""
     block = new_block()
-    ledger = unify([pq.ParquetFile(store.runs_path(old)).read() for old in group])
+    ledger = unify([read_parquet(store.runs_path(old)) for old in group])
     runs = ledger["run_id"]
     curves = []
     for old in group:
         path = store.metrics_path(old)
         if path.exists():
-            table = pq.ParquetFile(path).read()
+            table = read_parquet(path)
             curves.append(table.filter(pc.is_in(table["run_id"], runs)))
     position = ledger.schema.get_field_index("block")
     ledger = ledger.set_column(position, ledger.schema.field("block"), pa.array([block] * len(ledger)))
@@ -80,9 +80,9 @@ def check(store: Store) -> list[str]:
     seen: dict[str, str] = {}
     for block in store.blocks():
         try:
-            ledger = pq.ParquetFile(store.runs_path(block)).read()
-        except (OSError, pa.ArrowInvalid) as error:
-            problems.append(f"runs/{block}.parquet: not readable ({_first_line(error)})")
+            ledger = read_parquet(store.runs_path(block))
+        except StoreError as error:
+            problems.append(str(error))
             continue
         missing = [column.name for column in RUNS if column.name not in ledger.schema.names]
         if missing:
@@ -94,24 +94,22 @@ def check(store: Store) -> list[str]:
             seen[run] = block
         problems += _curves(store, block, ledger)
     orphans = {path.stem for path in store.files("metrics")} - set(store.blocks())
-    problems += [f"metrics/{block}.parquet: belongs to no ledger file; its rows are no one's" for block in sorted(orphans)]
+    for block in sorted(orphans):
+        problems.append(f"metrics/{block}.parquet: belongs to no ledger file; its rows are no one's")
     return problems + _checkpoints(store) + _sweeps(store)
 
 
 def _curves(store: Store, block: str, ledger: pa.Table) -> list[str]:
-    """Does each run of a block have each of its steps exactly once?"""
-    expected = {
-        run: steps
-        for run, steps, status in zip(*(ledger[name].to_pylist() for name in ("run_id", "steps", "status")), strict=True)
-        if status != "failed"
-    }
+    """Each run of a block must have each of its steps exactly once."""
+    trained = ledger.filter(pc.field("status") != "failed")
+    expected = dict(zip(trained["run_id"].to_pylist(), trained["steps"].to_pylist(), strict=True))
     path = store.metrics_path(block)
     if not path.exists():
         return [f"metrics/{block}.parquet: missing; {len(expected)} runs have no curve"] if expected else []
     try:
-        table = pq.ParquetFile(path).read()
-    except (OSError, pa.ArrowInvalid) as error:
-        return [f"metrics/{block}.parquet: not readable ({_first_line(error)})"]
+        table = read_parquet(path)
+    except StoreError as error:
+        return [str(error)]
     problems = []
     groups = pa.table({"run": table["run_id"], "step": table["step"]}).group_by("run").aggregate(
         [("step", "count"), ("step", "count_distinct"), ("step", "min"), ("step", "max")]
@@ -119,9 +117,10 @@ def _curves(store: Store, block: str, ledger: pa.Table) -> list[str]:
     found = {row["run"]: row for row in groups.to_pylist()}
     for run, steps in expected.items():
         row = found.pop(run, None)
+        whole = {"step_count": steps, "step_count_distinct": steps, "step_min": 0, "step_max": steps - 1}
         if row is None:
             problems.append(f"run {run}: has no row in metrics/{block}.parquet")
-        elif (row["step_count"], row["step_count_distinct"], row["step_min"], row["step_max"]) != (steps, steps, 0, steps - 1):
+        elif row != {"run": run, **whole}:
             problems.append(f"run {run}: {row['step_count']} rows for {steps} steps in metrics/{block}.parquet")
     return problems + [f"run {run}: rows in metrics/{block}.parquet, but no ledger row there" for run in found]
 
@@ -142,12 +141,11 @@ def _checkpoints(store: Store) -> list[str]:
     problems = []
     for path in store.files("checkpoints", ".npz"):
         try:
-            with zipfile.ZipFile(path) as archive:
-                bad = archive.testzip()
-        except (OSError, zipfile.BadZipFile) as error:
-            bad = _first_line(error)
-        if bad:
-            problems.append(f"checkpoints/{path.name}: damaged ({bad}); its runs will start afresh")
+            with read_arrays(path) as arrays:
+                for name in arrays.files:
+                    arrays[name]  # reads it, and so checks its checksum
+        except StoreError as error:
+            problems.append(f"checkpoints/{path.name}: damaged; its runs will start afresh ({error})")
     return problems
 
 
@@ -166,10 +164,3 @@ def _sweeps(store: Store) -> list[str]:
 def drafts(store: Store) -> list[Path]:
     """Files that a killed writer left unfinished; harmless, and safe to remove when nothing writes."""
     return sorted(store.path.rglob(".*.tmp"))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-__all__ = ["Merge", "check", "compact", "drafts"]

@@ -181,7 +181,7 @@ def run(
 
     outcome = run_sweep(
         loaded,
-        store_path=store,
+        store_path=store if "://" in store else os.path.abspath(store),  # workers have folders of their own
         launcher=launcher,
         width=width,
         workers=workers,

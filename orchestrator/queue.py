@@ -31,9 +31,7 @@ class CohortQueue:
         settings: what every worker is told besides its members (width, device …).
     """
 
-    def __init__(
-        self, *, store: Store, sweep: str, cohorts: Iterable[CohortPlan], settings: Mapping[str, Any]
-    ):
+    def __init__(self, *, store: Store, sweep: str, cohorts: Iterable[CohortPlan], settings: Mapping[str, Any]):
         self.store, self.sweep, self.settings = store, sweep, dict(settings)
         self.ready: deque[CohortPlan] = deque()
         self.out: dict[str, CohortPlan] = {}
@@ -121,6 +119,4 @@ class CohortQueue:
         """Steps of a cohort's members that are safe: committed or saved."""
         done, saved = self.store.statuses(), self.store.saved_states()
         budget = {spec.run_id: spec.budget.steps for spec in cohort.members}
-        return sum(
-            steps if run in done else saved[run][1] if run in saved else 0 for run, steps in budget.items()
-        )
+        return sum(steps if run in done else saved[run][1] if run in saved else 0 for run, steps in budget.items())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from analysis.store import Store
 from orchestrator.errors import BadRequest, OrchestratorError
-from orchestrator.plan import CohortPlan, pack
+from orchestrator.plan import DEFAULT_WIDTH, CohortPlan, pack
 from orchestrator.progress import ProgressView, Snapshot
 from orchestrator.queue import CohortQueue
 from orchestrator.sweep import Sweep
@@ -22,7 +22,6 @@ from orchestrator.worker import Pulse
 from workloads.spec import RunSpec
 
 LAUNCHERS = ("ray", "inline")
-DEFAULT_WIDTH = {"cpu": 8, "cuda": 64}
 CHECKPOINT_S = 15.0
 PACE_S = 20.0  # the speed shown is that of so many seconds
 

@@ -4,6 +4,15 @@
 out, every run of it validated, or one BadRequest that names the line to mend. Runs come
 replicate-major (every config once, then every config again), so a sweep cut short has seen its
 whole grid, and a sweep with more replicates starts with the runs of the one with fewer.
+
+    name: softer-softmax        # the file's own name unless given
+    question: …                 # in words
+    base: {task: …, model: …, optim: …, budget: …, seed: …}     # a run, as `workloads.spec.resolve` takes it
+    axes: {…}                   # what varies: see axes.py
+    replicates: 8               # seeds 0…7, the same for initialisation and data; or {init: 4, data: 2}, crossed
+    stop: {…}                   # parts of every run's spec that most sweeps set
+    log: {…}
+    search: {name: grid}
 """
 
 from __future__ import annotations

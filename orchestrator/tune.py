@@ -96,9 +96,7 @@ class QueueSearcher(Searcher):
         """Nothing to restore."""
 
 
-def train_with_ray(
-    queue: CohortQueue, *, workers: int, gpus: float, on_pulse: Callable[[Pulse], None]
-) -> None:
+def train_with_ray(queue: CohortQueue, *, workers: int, gpus: float, on_pulse: Callable[[Pulse], None]) -> None:
     """Work through the queue with Ray Tune, on the cluster at RAY_ADDRESS or on this machine.
 
     Args:

@@ -13,7 +13,7 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ class CohortWorker:
         self.address, self.sweep, self.cohort = store, sweep, cohort
         self.engine: Cohort | None = None
         self.ended: list[Outcome] = []
-        self.tally = {"finished": 0, "diverged": 0, "events": 0}
+        self.finished = self.diverged = self.events = 0  # committed by this worker
         self.is_open = False
 
     def open(self) -> None:
@@ -97,7 +97,7 @@ class CohortWorker:
     def step(self, seconds: float = PULSE_S) -> Pulse:
         """Train for a while, commit what ended, save the rest now and then."""
         if self.engine is None:
-            return Pulse(cohort=self.cohort, over=True)
+            return self._pulse()
         until = time.monotonic() + seconds
         while self.engine.running and (left := until - time.monotonic()) > 0:
             self.ended += self.engine.advance(seconds=left)
@@ -122,8 +122,9 @@ class CohortWorker:
         added = set(self.store.commit(rows, [outcome_curve(outcome) for outcome in self.ended]))
         for outcome in self.ended:
             if outcome.spec.run_id in added:
-                self.tally[outcome.status] += 1
-                self.tally["events"] += outcome.event_step is not None
+                self.finished += outcome.status == "finished"
+                self.diverged += outcome.status == "diverged"
+                self.events += outcome.event_step is not None
         self.ended = []
 
     def _save(self) -> None:
@@ -143,19 +144,25 @@ class CohortWorker:
 
     def _pulse(self) -> Pulse:
         engine = self.engine
+        pulse = Pulse(
+            cohort=self.cohort,
+            finished=self.finished,
+            diverged=self.diverged,
+            events=self.events,
+            run_steps=engine.run_steps if engine else 0,
+            over=True,
+        )
         if engine is None or not engine.running:
-            return Pulse(
-                cohort=self.cohort, **self.tally, run_steps=engine.run_steps if engine else 0, over=True
-            )
+            return pulse
         slots = [slot for slot in engine.slots if slot is not None]
         left = sum(slot.spec.budget.steps - slot.step for slot in slots)
-        return Pulse(
-            cohort=self.cohort,
-            **self.tally | {"events": self.tally["events"] + engine.events()},
+        return replace(
+            pulse,
+            events=self.events + engine.events(),
             running=len(slots),
             waiting=len(engine.waiting),
-            run_steps=engine.run_steps,
             steps_left=left + sum(spec.budget.steps for spec in engine.waiting),
+            over=False,
         )
 
 

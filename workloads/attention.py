@@ -38,7 +38,7 @@ class Softmax(Frozen):
         return "none"
 
     def multiplier(self, *, step: int, budget_steps: int, head_width: int) -> float:
-        """c, the same at every step."""
+        """Value of c, the same at every step."""
         return 1.0 / (self.temperature * math.sqrt(head_width))
 
 
@@ -58,7 +58,7 @@ class NormSoftmax(Frozen):
     temperature: float = per_member(1.0, gt=0.0)
 
     def multiplier(self, *, step: int, budget_steps: int, head_width: int) -> float:
-        """c; 1/c caps the statistic."""
+        """Value of c; 1/c caps the statistic."""
         return 1.0 / (self.temperature * math.sqrt(head_width))
 
 
@@ -89,7 +89,7 @@ class Heat(Frozen):
     statistic: Statistic = static("none")
 
     def multiplier(self, *, step: int, budget_steps: int, head_width: int) -> float:
-        """c at a step."""
+        """Value of c at a step."""
         end = 1.0 / math.sqrt(head_width) if self.end_multiplier is None else self.end_multiplier
         epochs = max(1, (self.over_steps or budget_steps) // self.epoch_steps)
         done = min(1.0, step // self.epoch_steps / epochs)

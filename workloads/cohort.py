@@ -91,7 +91,7 @@ class Cohort:
         saved: Lookup = lambda run_id: None,
         on_unreadable: Callable[[UnreadableState], None] = lambda error: None,
     ):
-        assert members and len({spec.shape_key for spec in members}) == 1, "a cohort has one shape"
+        assert len({spec.shape_key for spec in members}) == 1, "a cohort has members of one shape"
         self.device = torch.device(device)
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # two threads a process measured 2–45 times slower; one order of sums
@@ -108,7 +108,10 @@ class Cohort:
         self.run_steps = 0
         self.poll_steps = 1 if self.device.type == "cpu" else CUDA_POLL_STEPS
         self._probe: tuple[torch.nn.Module, Layout] | None = None
-        self._allocate(min(width, len(members)))
+        self.slots: list[Slot | None]
+        self.blocks: dict[str, Tensor]
+        self.stale: set[int]
+        self._allocate(min(width, len(members)), optimiser=first.optim.name)
         for slot in range(self.width):
             self._refill(slot)
 
@@ -158,16 +161,18 @@ class Cohort:
         self._measure(batch)
         alive = [(k, slot) for k, slot in enumerate(self.slots) if slot is not None]
         scores = self.task.objective(self.model(batch["x"], **self._controls()), batch)
-        self.grads.zero_()
-        scores["loss"].sum().backward()
+        gradients = torch.autograd.grad(scores["loss"].sum(), self.parameters)
         with torch.no_grad():
+            torch._foreach_copy_(self.gradients, gradients)  # `backward` would warn that rows are not its layout
             norms = torch.linalg.vector_norm(self.grads, dim=1)
             turns = [(k, slot.spec.optim, slot.step, slot.spec.budget.steps) for k, slot in alive]
             clip(self.grads, norms, turns)
             self.optimiser.step(self.rows, self.grads, turns)
             loss = scores["loss"].detach()
             self.watch.update(loss, self.steps)
-            torch.stack([*(scores[name].detach() for name in self.task.METRICS), norms], dim=1, out=self.ring[self.filled])
+            torch.stack(
+                [*(scores[name].detach() for name in self.task.METRICS), norms], dim=1, out=self.ring[self.filled]
+            )
             self.steps += 1.0
         self.filled += 1
         self.run_steps += len(alive)
@@ -175,7 +180,7 @@ class Cohort:
             slot.step += 1
 
     def _feed(self) -> dict[str, Tensor]:
-        """This tick's batch of every slot, `(K, B, …)`; draws the blocks that begin now."""
+        """The tick's batch of every slot, `(K, B, …)`; draws the blocks that begin now."""
         where = []
         for k, slot in enumerate(self.slots):
             offset = 0 if slot is None else slot.step % BLOCK_STEPS
@@ -215,7 +220,7 @@ class Cohort:
             model = self.slots[due[0]].spec.model.build(self.shapes)  # type: ignore[union-attr]
             self._probe = (model, Layout(model))
         model, layout = self._probe
-        layout.bind(self.rows[due])
+        layout.bind(self.rows[due], trained=False)
         maps: list[Tensor] = []
         picked = {name: values[due] for name, values in batch.items()}
         with torch.no_grad():
@@ -252,7 +257,9 @@ class Cohort:
         steps = end_steps(slot.spec, verdict)
         history = np.concatenate(slot.history)[:steps]
         measured = [(step, values) for step, values in slot.measured if step < steps]
-        table = np.array([values for _, values in measured], dtype=np.float32).reshape(len(measured), len(self.measure_names))
+        table = np.array([values for _, values in measured], dtype=np.float32).reshape(
+            len(measured), len(self.measure_names)
+        )
         status, reason = "finished", "budget"
         if verdict.diverged_step == steps - 1:
             status = "diverged"
@@ -306,7 +313,7 @@ class Cohort:
         state, rule = self.watch.state[:, keep], self.watch.rule[:, keep]
         blocks = {name: block[keep] for name, block in self.blocks.items()}
         stale = {keep.index(k) for k in self.stale if k in keep}
-        self._allocate(len(keep))
+        self._allocate(len(keep), optimiser=self.optimiser.name)
         self.slots[:] = slots
         self.rows.copy_(rows)
         self.steps.copy_(steps)
@@ -316,19 +323,19 @@ class Cohort:
         self.watch.rule.copy_(rule)
         self.blocks, self.stale = blocks, stale
 
-    def _allocate(self, width: int) -> None:
+    def _allocate(self, width: int, *, optimiser: str) -> None:
         """Buffers for so many slots; the model's parameters become views of them."""
-        self.slots: list[Slot | None] = [None] * width
+        self.slots = [None] * width
         self.rows = torch.zeros(width, self.layout.width, device=self.device)
         self.grads = torch.zeros_like(self.rows)
-        self.optimiser = RowOptimiser(self.waiting[0].optim.name if self.waiting else self.optimiser.name, self.rows)
+        self.optimiser = RowOptimiser(optimiser, self.rows)
         self.steps = torch.zeros(width, dtype=torch.float64, device=self.device)
         self.watch = Watch(width, self.device)
         self.ring = torch.zeros(RING_STEPS, width, len(self.columns), device=self.device)
         self.filled, self.since = 0, time.perf_counter()
-        self.blocks: dict[str, Tensor] = {}
-        self.stale: set[int] = set()
-        self.layout.bind(self.rows, self.grads)
+        self.blocks, self.stale = {}, set()
+        self.parameters = self.layout.bind(self.rows, trained=True)
+        self.gradients = self.layout.views(self.grads)
 
     # -- the metric ring and saved states ----------------------------------------------------
 

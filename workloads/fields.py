@@ -26,7 +26,8 @@ class Frozen(BaseModel):
 
 def static(default: Any = _REQUIRED, *, later: bool = False, **limits: Any) -> Any:
     """A field that decides tensor shapes or the program: runs that differ in it never share a cohort."""
-    return Field(default, json_schema_extra={"per_member": False, "later": later}, **limits)
+    marks: dict[str, Any] = {"per_member": False, "later": later}
+    return Field(default, json_schema_extra=marks, **limits)
 
 
 def per_member(default: Any = _REQUIRED, *, later: bool = False, seed: bool = False, **limits: Any) -> Any:
@@ -38,7 +39,7 @@ def per_member(default: Any = _REQUIRED, *, later: bool = False, seed: bool = Fa
         seed: belongs to the replicate, not to the config.
         **limits: `gt`, `ge`, `lt`, `le` … as pydantic takes them.
     """
-    marks = {"per_member": True, "later": later, "seed": seed}
+    marks: dict[str, Any] = {"per_member": True, "later": later, "seed": seed}
     return Field(default, json_schema_extra=marks, **limits)
 
 

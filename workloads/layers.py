@@ -133,14 +133,11 @@ class SelfAttention(Layer):
         q = self._project(x if queries is None else x[:, :queries], 0, 1)[:, 0]  # (K, H, d, Q, B)
         key, v = self._project(x, 1, 3).unbind(1)  # (K, H, d, T, B) each
         short = x.shape[1] <= LANES_UP_TO
-        scores = Scores.apply(q, key) if short else (q.permute(0, 1, 4, 3, 2) @ key.permute(0, 1, 4, 2, 3))
+        scores = Scores.apply(q, key) if short else _long_scores(q, key)
         weights = self._weights(scores, multiplier.view(-1, 1, 1, 1, 1), keys_axis=3 if short else 4)
         if maps is not None:
             maps.append(weights.permute(0, 4, 1, 2, 3) if short else weights.transpose(1, 2))
-        if short:
-            mixed = Mix.apply(weights, v)  # (K, H, d, Q, B)
-        else:
-            mixed = (weights @ v.permute(0, 1, 4, 3, 2)).permute(0, 1, 4, 3, 2)
+        mixed = Mix.apply(weights, v) if short else _long_mix(weights, v)  # (K, H, d, Q, B)
         rows = mixed.flatten(3).flatten(1, 2).transpose(1, 2)  # (K, Q·B, D)
         return self.out(rows).unflatten(1, mixed.shape[3:])
 
@@ -215,6 +212,16 @@ def _contract_queries(pairs: Tensor, q: Tensor) -> Tensor:
     for i in range(1, q.shape[3]):
         out.addcmul_(pairs[:, :, None, i], q[:, :, :, None, i])
     return out
+
+
+def _long_scores(q: Tensor, key: Tensor) -> Tensor:
+    """Like `Scores`, as batched matrix products: `(K, H, B, Q, T)`."""
+    return q.permute(0, 1, 4, 3, 2) @ key.permute(0, 1, 4, 2, 3)
+
+
+def _long_mix(weights: Tensor, v: Tensor) -> Tensor:
+    """Like `Mix`, for weights `(K, H, B, Q, T)`."""
+    return (weights @ v.permute(0, 1, 4, 3, 2)).permute(0, 1, 4, 3, 2)
 
 
 def per_run(values: Tensor, *, like: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Place:
 
     def view(self, rows: Tensor) -> Tensor:
         """The parameter in every row: `(K, P)` to `(K, *shape)`."""
-        return rows[:, self.offset : self.offset + self.size].unflatten(1, self.shape)
+        return rows[:, self.offset : self.offset + self.size].view(len(rows), *self.shape)
 
 
 class Layout:
@@ -59,13 +59,16 @@ class Layout:
         """Trainable values of one run, padding not counted."""
         return sum(place.size for place in self.places)
 
-    def bind(self, rows: Tensor, gradients: Tensor | None = None) -> None:
-        """Back the model's parameters with rows `(K, P)`; backward then accumulates into `gradients`."""
-        for place in self.places:
-            parameter = nn.Parameter(place.view(rows), requires_grad=gradients is not None)
-            if gradients is not None:
-                parameter.grad = place.view(gradients)
+    def bind(self, rows: Tensor, *, trained: bool) -> list[nn.Parameter]:
+        """Back the model's parameters with rows `(K, P)`; returns them, in the order of `views`."""
+        parameters = [nn.Parameter(view, requires_grad=trained) for view in self.views(rows)]
+        for place, parameter in zip(self.places, parameters, strict=True):
             setattr(place.owner, place.name.rpartition(".")[2], parameter)
+        return parameters
+
+    def views(self, rows: Tensor) -> list[Tensor]:
+        """Every parameter's part of rows `(K, P)`, which writing to it changes."""
+        return [place.view(rows) for place in self.places]
 
     def initial_row(self, seed: int, *, std: float, device: torch.device) -> Tensor:
         """A run's first weights `(P,)`: each parameter has a stream of its own, found by its name."""

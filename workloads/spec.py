@@ -30,8 +30,8 @@ def _one_of(variants: tuple[type[Frozen], ...]) -> Any:
     return Annotated[union, Field(discriminator="name")]
 
 
-TaskSpec = _one_of(TASKS)
-ModelSpec = _one_of(MODELS)
+TaskSpec: Any = _one_of(TASKS)
+ModelSpec: Any = _one_of(MODELS)
 DEFAULT_NAMES = {
     ("model",): "transformer",
     ("model", "attention"): "softmax",
@@ -85,8 +85,8 @@ class Log(Frozen):
 class RunSpec(Frozen):
     """Everything that determines one training run, and nothing else."""
 
-    task: TaskSpec  # type: ignore[valid-type]
-    model: ModelSpec  # type: ignore[valid-type]
+    task: TaskSpec
+    model: ModelSpec
     optim: OptimSpec
     budget: Budget
     seed: Seeds = Seeds()

@@ -8,13 +8,18 @@ hyperparameters are `(K, 1)` columns. The routes round differently, so a device 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from workloads.optimisers import SGD, Adam, AdamW, OptimSpec
 
-STATE_NAMES: dict[str, tuple[str, ...]] = {"adamw": ("mean", "square"), "adam": ("mean", "square"), "sgd": ("velocity",)}
+STATE_NAMES: dict[str, tuple[str, ...]] = {
+    "adamw": ("mean", "square"),
+    "adam": ("mean", "square"),
+    "sgd": ("velocity",),
+}
 Turn = tuple[int, OptimSpec, int, int]  # slot, optimiser, step, budget steps
 
 
@@ -33,21 +38,22 @@ class RowOptimiser:
     def step(self, rows: Tensor, grads: Tensor, turns: Sequence[Turn]) -> None:
         """One update of the rows that `turns` lists, in place; other rows do not move."""
         if rows.device.type == "cpu":
-            for slot, optim, step, budget_steps in turns:
-                self._fused_row(rows[slot], grads[slot], slot, optim, step, budget_steps)
+            for turn in turns:
+                self._fused_row(rows[turn[0]], grads[turn[0]], turn)
         elif turns:
             self._all_rows(rows, grads, turns)
 
-    def _fused_row(self, row: Tensor, grad: Tensor, slot: int, optim: OptimSpec, step: int, budget_steps: int) -> None:
+    def _fused_row(self, row: Tensor, grad: Tensor, turn: Turn) -> None:
+        slot, optim, step, budget_steps = turn
         lr = optim.rate(step=step, budget_steps=budget_steps)
-        state = [[self.state[part][slot]] for part in STATE_NAMES[self.name]]
+        state: list[Any] = [[self.state[part][slot]] for part in STATE_NAMES[self.name]]
         if isinstance(optim, SGD):
             torch._fused_sgd_(
                 [row], [grad], *state, weight_decay=optim.weight_decay, momentum=optim.momentum, lr=lr,
                 dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
             )  # fmt: skip
             return
-        kernel = torch._fused_adamw_ if isinstance(optim, AdamW) else torch._fused_adam_
+        kernel: Any = torch._fused_adamw_ if isinstance(optim, AdamW) else torch._fused_adam_
         kernel(
             [row], [grad], *state, [], [torch.tensor(float(step + 1))], lr=lr, beta1=optim.beta1, beta2=optim.beta2,
             weight_decay=optim.weight_decay, eps=optim.eps, amsgrad=False, maximize=False,

@@ -128,7 +128,7 @@ class Interrupting:
 
 
 def test_an_interrupt_saves_what_is_under_way(tmp_path: Path) -> None:
-    sweep, store = small(tmp_path, "base.budget.steps=9000", "axes.optim.lr=[1e-3]", "replicates=2"), tmp_path / "store"
+    sweep, store = small(tmp_path, "base.budget.steps=4000", "axes.optim.lr=[1e-3]", "replicates=2"), tmp_path / "store"
     first = run_sweep(sweep, store_path=store, launcher="inline", view=Interrupting())
     assert first.interrupted
     assert len(Store(store).saved_states()) == 2
@@ -136,13 +136,13 @@ def test_an_interrupt_saves_what_is_under_way(tmp_path: Path) -> None:
     assert (rest.trained, rest.interrupted) == (2, False)
     assert Store(store).saved_states() == {}
     alone = rerun(store, sweep.runs[0].run_id)
-    assert (alone.compared, alone.first_difference) == (9000, None)
+    assert (alone.compared, alone.first_difference) == (4000, None)
 
 
 def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     small(tmp_path)
     eureka = str(Path(sys.executable).with_name("eureka"))
-    command = [eureka, "run", str(tmp_path / "small.yaml"), "base.budget.steps=12000", "replicates=4", "--no-report"]
+    command = [eureka, "run", str(tmp_path / "small.yaml"), "base.budget.steps=8000", "replicates=1", "--no-report"]
     command += ["--store", str(tmp_path / "store"), "--workers", "1", "--checkpoint-every", "0.3"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, text=True) as process:
         drain = threading.Thread(target=lambda: output.append(process.stderr.read()))

@@ -1,0 +1,216 @@
+"""What the store promises: a run is in it once and whole, or not at all; strangers' folders stay untouched."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from ledger import curve_of, row
+
+import analysis.store
+from analysis.errors import StoreError
+from analysis.schema import METRICS, RUNS
+from analysis.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "a store")
+
+
+def commit(store: Store, *runs: str, steps: int = 20) -> list[str]:
+    return store.commit([row(run, steps=steps) for run in runs], [curve_of(run, steps=steps) for run in runs])
+
+
+def test_committed_runs_have_each_step_once(store: Store) -> None:
+    commit(store, "a", "b")
+    commit(store, "c")
+    metrics = pl.read_parquet(store.path / "metrics" / "*.parquet")
+    assert metrics.group_by("run_id", "step").len()["len"].to_list() == [1] * 60
+    assert store.statuses() == dict.fromkeys("abc", "finished")
+
+
+def test_a_run_that_is_there_is_not_added_again(store: Store) -> None:
+    commit(store, "a")
+    assert Store(store.path).commit([row("a"), row("b")], [curve_of("a", seed=1), curve_of("b")]) == ["b"]
+    metrics = pl.read_parquet(store.path / "metrics" / "*.parquet")
+    assert len(metrics) == 40
+    first = metrics.filter(pl.col("run_id") == "a").sort("step")["loss"].to_numpy()
+    assert np.array_equal(first, curve_of("a")["loss"].to_numpy())
+
+
+def test_every_fixed_column_is_there_with_its_type(store: Store) -> None:
+    commit(store, "a")
+    runs, metrics = store.runs_table(), pq.read_table(store.metrics_paths()[0])
+    assert {column.name: runs.schema.field(column.name).type for column in RUNS} == {c.name: c.dtype for c in RUNS}
+    for column in METRICS:
+        assert metrics.schema.field(column.name).type == column.dtype
+
+
+def test_measures_are_null_where_they_were_not_taken(store: Store) -> None:
+    commit(store, "a")
+    entropy = pl.read_parquet(store.metrics_paths()[0])["entropy"]
+    assert entropy.null_count() == 16
+
+
+def test_runs_of_different_tasks_stand_side_by_side(store: Store) -> None:
+    store.commit([row("a", **{"task.noise": 0.5})], [curve_of("a")])
+    store.commit([row("b", **{"task.pairs": 3, "optim.clip_norm": None})], [curve_of("b")])
+    table = pl.from_arrow(store.runs_table()).sort("run_id")
+    assert table["task.noise"].to_list() == [0.5, None]
+    assert table["task.pairs"].to_list() == [None, 3]
+
+
+@pytest.mark.parametrize("moment", ["metrics", "runs", "journal cleared"])
+def test_a_writer_killed_at_any_moment_leaves_all_or_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    write, settle = analysis.store.write_parquet, Store._settle
+
+    def dying_write(path: Path, table: object) -> None:
+        if path.parent.name == "runs" and moment == "metrics":
+            raise Killed  # the curves are in place, the ledger row is not
+        write(path, table)
+        if path.parent.name == "runs" and moment == "runs":
+            raise Killed
+
+    def dying_settle(*args: object) -> None:
+        raise Killed
+
+    commit(store, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(analysis.store, "write_parquet", dying_write)
+        if moment == "journal cleared":
+            patch.setattr(Store, "_settle", dying_settle)
+        with pytest.raises(Killed):
+            commit(store, "b", "c")
+    assert settle is Store._settle
+    later = Store(store.path)
+    there = set(later.statuses())
+    assert there == ({"a"} if moment == "metrics" else {"a", "b", "c"})
+    assert {run for path in later.metrics_paths() for run in pq.read_table(path)["run_id"].to_pylist()} == there
+    added = commit(later, "b", "c", "d")
+    assert set(added) == {"b", "c", "d"} - there
+    stranger = pl.read_parquet(store.path / "metrics" / "*.parquet").group_by("run_id").len()
+    assert dict(stranger.iter_rows()) == dict.fromkeys("abcd", 20)
+    assert not (store.path / ".pending").exists()
+
+
+def _commit_all(path: Path, seed: int) -> None:
+    store = Store(path)
+    for run in np.random.default_rng(seed).permutation([f"run{i:02d}" for i in range(24)]):
+        commit(store, str(run))
+
+
+def test_writers_at_the_same_time_never_double_a_run(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_commit_all, args=(store.path, seed)) for seed in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    runs = pl.read_parquet(store.path / "runs" / "*.parquet")["run_id"].to_list()
+    assert sorted(runs) == [f"run{i:02d}" for i in range(24)]
+    assert len(pl.read_parquet(store.path / "metrics" / "*.parquet")) == 24 * 20
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_store_as_it_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(store, "a")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            commit(store, "b")
+    assert commit(store, "b") == ["b"]
+    assert [path.name for path in store.path.rglob("*.tmp")] == []
+
+
+def test_failed_rows_can_be_taken_back(store: Store) -> None:
+    store.commit([row("a"), row("b", status="failed")], [curve_of("a")])
+    store.forget_failed(["a", "b"])
+    assert Store(store.path).statuses() == {"a": "finished"}
+    assert commit(store, "b") == ["b"]
+
+
+def test_saved_states_come_back_as_they_were_and_the_furthest_wins(store: Store) -> None:
+    state = {"step": np.array(7), "row": np.arange(5, dtype=np.float32)}
+    store.save_states("k1", {"a": state, "b": state})
+    store.save_states("k2", {"a": state | {"step": np.array(9)}})
+    places = store.saved_states()
+    assert {run: step for run, (_, step) in places.items()} == {"a": 9, "b": 7}
+    back = store.load_state("b", places["b"][0])
+    assert back is not None
+    assert np.array_equal(back["row"], state["row"])
+    assert set(back) == {"step", "row"}
+
+
+def test_a_damaged_checkpoint_is_no_checkpoint(store: Store) -> None:
+    store.save_states("k1", {"a": {"step": np.array(7), "row": np.zeros(1000)}})
+    path = store.path / "checkpoints" / "k1.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert store.saved_states() == {}
+    assert store.load_state("a", path) is None
+
+
+def test_spent_checkpoints_go_and_others_stay(store: Store) -> None:
+    state = {"step": np.array(7)}
+    store.save_states("k1", {"a": state})
+    store.save_states("k2", {"a": state, "b": state})
+    commit(store, "a")
+    store.drop_spent_states()
+    assert [path.name for path in store.files("checkpoints", ".npz")] == ["k2.npz"]
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/store", "gs://bucket/store"])
+def test_object_storage_is_refused_in_one_line(address: str) -> None:
+    with pytest.raises(StoreError, match="give a local or mounted path"):
+        Store.create(address)
+
+
+def test_a_strangers_folder_is_neither_read_nor_written(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("…")
+    with pytest.raises(StoreError, match=r"not a store, and not empty \(thesis.tex …\)"):
+        Store.create(tmp_path)
+    with pytest.raises(StoreError, match="no store here"):
+        Store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_places_that_cannot_be_written_are_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/eureka")):
+        with pytest.raises(StoreError) as refusal:
+            Store.create(place)
+        assert "\n" not in str(refusal.value)
+        assert "give another --store" in str(refusal.value)
+
+
+@pytest.mark.parametrize("marker", ['{"schema_version": 999}', "[]", "{", '{"schema_version": "x"}', '{"other": 1}'])
+def test_a_store_of_another_layout_is_refused(tmp_path: Path, marker: str) -> None:
+    (tmp_path / "eureka.json").write_text(marker)
+    with pytest.raises(StoreError) as refusal:
+        Store(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])
+def test_a_sweeps_name_cannot_leave_the_store(store: Store, name: str) -> None:
+    with pytest.raises(StoreError, match="sweep name"):
+        store.sweep_dir(name)
+
+
+def test_an_unknown_sweep_lists_those_there_are(store: Store) -> None:
+    store.save_sweep({"name": "temperature", "runs": [], "yaml": "a: 1"})
+    with pytest.raises(StoreError, match="no sweep named 'temprature'; there are: temperature"):
+        store.sweep("temprature")

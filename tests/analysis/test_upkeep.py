@@ -1,0 +1,98 @@
+"""Merging loses nothing and can be killed; the check finds what was planted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from ledger import curve_of, row
+
+import analysis.upkeep
+from analysis.store import Store
+from analysis.upkeep import check, compact
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.create(tmp_path / "store")
+    for run in "dbca":
+        store.commit([row(run)], [curve_of(run)])
+    store.commit([row("e", status="failed")], [])
+    return store
+
+
+def curves(store: Store) -> pl.DataFrame:
+    return pl.read_parquet(store.metrics_paths()).drop("block").sort("run_id", "step")
+
+
+def test_merging_keeps_every_value(store: Store) -> None:
+    before, runs = curves(store), store.runs_table().drop_columns("block").sort_by("run_id")
+    merge = compact(store)
+    assert (merge.before, merge.after, merge.rows) == (5, 1, 80)
+    assert curves(store).equals(before)
+    assert store.runs_table().drop_columns("block").sort_by("run_id").equals(runs)
+    assert check(store) == []
+
+
+def test_merged_runs_lie_together_in_step_order(store: Store) -> None:
+    compact(store)
+    merged = pl.read_parquet(store.metrics_paths())
+    assert merged.equals(merged.sort("run_id", "step"))
+
+
+def test_large_stores_merge_into_several_blocks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysis.upkeep, "MERGED_ROWS", 45)
+    before = curves(store)
+    assert compact(store).after == 2
+    assert curves(store).equals(before)
+
+
+def test_a_merge_killed_half_way_is_finished_by_the_next_writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def dying(*_: object) -> None:
+        raise Killed
+
+    before = curves(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_settle", dying)
+        with pytest.raises(Killed):
+            compact(store)
+    reader = Store(store.path)
+    assert len(reader.runs_table()) == 5  # old and new blocks are both there: still one row a run
+    reader.commit([row("f")], [curve_of("f")])
+    assert curves(reader).filter(pl.col("run_id") != "f").equals(before)
+    assert check(reader) == []
+
+
+def test_an_untouched_store_has_no_problems(store: Store) -> None:
+    assert check(store) == []
+
+
+def test_planted_faults_are_all_found(store: Store) -> None:
+    blocks = store.blocks()
+    pq.write_table(pq.read_table(store.metrics_path(blocks[0])).slice(1), store.metrics_path(blocks[0]))
+    store.metrics_path(blocks[1]).unlink()
+    path = store.runs_path(blocks[2])
+    path.write_bytes(path.read_bytes()[:-9])
+    (store.path / "metrics" / "stray.parquet").write_bytes(store.metrics_path(blocks[3]).read_bytes())
+    store.runs_path("again").write_bytes(store.runs_path(blocks[3]).read_bytes())
+    store.save_states("k", {"a": {"step": np.array(1), "row": np.zeros(99)}})
+    saved = store.path / "checkpoints" / "k.npz"
+    saved.write_bytes(saved.read_bytes()[:-50])
+    (store.path / ".pending").write_text("{")
+    text = "\n".join(check(store))
+    for fault in (
+        "run d: 19 rows for 20 steps",
+        f"metrics/{blocks[1]}.parquet: missing",
+        f"runs/{blocks[2]}.parquet: not readable",
+        "metrics/stray.parquet: belongs to no ledger file",
+        "run a: committed twice",
+        "checkpoints/k.npz: damaged",
+        ".pending: not readable",
+    ):
+        assert fault in text
