@@ -195,11 +195,13 @@ def run(
     click.echo(f"{loaded.name}: {outcome_line(outcome)}")
     if outcome.interrupted:
         return _say(INTERRUPTED, code=130)
-    if outcome.failed:
-        click.echo(f"Failures and their reasons: eureka status {store} --sweep {loaded.name}", err=True)
+    failed = outcome.failed + outcome.failed_before
+    if failed:
+        way_out = f"eureka status {store} --sweep {loaded.name} gives the reasons, --retry-failed another try"
+        click.echo(f"{failed} {'run has' if failed == 1 else 'runs have'} failed: {way_out}", err=True)
     if report:
         _report(open_store_at(store), name=loaded.name, out=out)
-    return 1 if outcome.failed else 0
+    return 1 if failed else 0
 
 
 @cli.command()

@@ -3,7 +3,8 @@
 A fault in the members' own code comes back at once when tried again, so the cohort is halved until
 the culprit stands alone as a `failed` row with its traceback. A lost worker (killed, out of memory,
 its machine gone) is another matter: the cohort is given out again as long as its attempts get
-anywhere, and only one that is lost repeatedly without a step of progress is treated as faulty.
+anywhere, and only one that is lost repeatedly without a step of progress is treated as faulty. Where
+no worker at all has come to its first pulse, the fault is the cluster's, and no run is marked.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class CohortQueue:
         self.pulses: dict[str, Pulse] = {}
         self.failed = 0  # runs recorded as failed
         self.lost_workers = 0
+        self.has_heard = False  # any worker came as far as a pulse
         self.halted = ""  # why no cohort is given out any more
         self._losses: dict[str, tuple[int, int]] = {}  # cohort -> (progress when last lost, losses since)
         for cohort in cohorts:
@@ -63,6 +65,7 @@ class CohortQueue:
 
     def hear(self, pulse: Pulse) -> None:
         """Take in what a worker reports."""
+        self.has_heard = True
         if pulse.halt:
             self.halted = pulse.halt
             self.out.pop(pulse.cohort, None)
@@ -83,11 +86,14 @@ class CohortQueue:
         before, losses = self._losses.get(cohort, (-1, 0))
         losses = losses + 1 if progress <= before else 1
         self._losses[cohort] = (progress, losses)
-        if losses >= LOSSES_WITHOUT_PROGRESS:
-            self._faulty(cohort, why)
-        else:
+        if losses < LOSSES_WITHOUT_PROGRESS:
             self._settle_pulse(cohort)
             self.ready.appendleft(self.out.pop(cohort))
+        elif self.has_heard:
+            self._faulty(cohort, why)
+        else:
+            self.halted = "workers are lost before their first step; is the cluster able to start them?"
+            self.out.pop(cohort)
 
     def _faulty(self, cohort: str, error: str) -> None:
         """Halve a cohort that cannot be trained; a single run becomes a failed row."""

@@ -34,12 +34,14 @@ class RunOutcome:
         trained, failed, diverged, events: runs that this call added to the ledger, and how many of them
             failed, diverged, or had the online rule see their event.
         already: runs of the sweep that were there before.
+        failed_before: how many of those have a failed row.
         seconds: it took [s].
         interrupted: the sweep is not done; the same command goes on.
     """
 
     trained: int
     already: int
+    failed_before: int
     failed: int
     diverged: int
     events: int
@@ -204,6 +206,7 @@ def _outcome(
     return RunOutcome(
         trained=len(added),
         already=len(runs) - len(missing),
+        failed_before=sum(after.get(run.run_id) == "failed" for run in runs) - added.count("failed"),
         failed=added.count("failed"),
         diverged=added.count("diverged"),
         events=store.online_events(wanted),

@@ -141,4 +141,5 @@ def _connect(workers: int) -> None:
             ray.init(num_cpus=workers, **quiet)
     except (ConnectionError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
-        raise OrchestratorError(f"ray: could not start or reach a cluster ({first}); try --launcher inline") from None
+        way_out = "check RAY_ADDRESS, and give RAY_AUTH_MODE the head's value; or take --launcher inline"
+        raise OrchestratorError(f"ray: could not start or reach a cluster ({first}); {way_out}") from None

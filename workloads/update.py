@@ -48,8 +48,9 @@ class RowOptimiser:
         lr = optim.rate(step=step, budget_steps=budget_steps)
         state: list[Any] = [[self.state[part][slot]] for part in STATE_NAMES[self.name]]
         if isinstance(optim, SGD):
+            velocity = state[0] if optim.momentum else []  # the kernel refuses one that it does not need
             torch._fused_sgd_(
-                [row], [grad], *state, weight_decay=optim.weight_decay, momentum=optim.momentum, lr=lr,
+                [row], [grad], velocity, weight_decay=optim.weight_decay, momentum=optim.momentum, lr=lr,
                 dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
             )  # fmt: skip
             return
