@@ -8,8 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.detect import DETECTORS, Detector, detect, detector_named
-    from analysis.digest import digest
+    from analysis.detect import DETECTORS, Detector, detect_events, detector_named
     from analysis.errors import AnalysisError
     from analysis.estimate import config_table, level_table
     from analysis.frames import metrics, runs
@@ -30,9 +29,8 @@ _HOME = {
     "chance_by_step": "survival",
     "config_table": "estimate",
     "curve": "survival",
-    "detect": "detect",
+    "detect_events": "detect",
     "detector_named": "detect",
-    "digest": "digest",
     "finding": "report",
     "level_table": "estimate",
     "median_step": "survival",
@@ -54,9 +52,8 @@ __all__ = [
     "chance_by_step",
     "config_table",
     "curve",
-    "detect",
+    "detect_events",
     "detector_named",
-    "digest",
     "finding",
     "level_table",
     "median_step",

@@ -1,9 +1,10 @@
 """Which runs had their eureka-moment, and when: METRICS and RUNS in, EVENTS out, one row a run.
 
-A eureka-moment is a plateau, then a fall that takes at least half of what was left to the floor, no longer than the wait
-for it (completion at most twice the step of onset), starting from a plateau that was flat and had been seen, and that
-lasts. `contrast-1` asks for all of that; `level-1` is the second witness, which only asks when the metric was half-way
-to the floor for good. P(eureka) and P(solved) are different quantities: a `gradual` run is solved and had no eureka.
+A eureka-moment is a plateau, then a fall that takes at least half of what was left to the floor, no longer than the
+wait for it (completion at most twice the step of onset), starting from a plateau that was flat and had been seen,
+and that lasts. `contrast-1` asks for all of that; `level-1` is the second witness, which only asks when the metric
+was half-way to the floor for good. P(eureka) and P(solved) are different quantities: a `gradual` run is solved and
+had no eureka.
 
 A diverged run keeps its eureka if it came first and held to the divergence: it got there, then died. Otherwise it is a
 competing exit. A `failed` run has no say in any estimate, and stays in the counts.
@@ -86,7 +87,12 @@ class Detector:
     usual_rise: float = 1.24
 
 
-_ACCURACY = {"metric": "accuracy", "falls": False, "floor": "level.accuracy_ceiling", "plateau": "level.accuracy_plateau"}
+_ACCURACY = {
+    "metric": "accuracy",
+    "falls": False,
+    "floor": "level.accuracy_ceiling",
+    "plateau": "level.accuracy_plateau",
+}
 DETECTORS: dict[str, Detector] = {
     each.name: each
     for each in (
@@ -109,7 +115,7 @@ def detector_named(name: str) -> Detector:
     return DETECTORS[name]
 
 
-def detect(
+def detect_events(
     metrics: pl.LazyFrame,
     *,
     runs: pl.DataFrame,
@@ -148,7 +154,13 @@ def events_of(digest: pl.DataFrame, *, runs: pl.DataFrame, detector: Detector) -
         digest = digest.with_columns(value=-pl.col("value"))
     facts = _facts(digest, runs=runs, by=detector)
     _require_values(facts, metric=detector.metric)
-    judged = _crossings(facts) if detector.method == "level" else _judged(_falls(digest, facts, by=detector), facts, by=detector)
+    if detector.method == "level":
+        _require_levels(facts, by=detector)
+    judged = (
+        _crossings(facts)
+        if detector.method == "level"
+        else _judged(_falls(digest, facts, by=detector), facts, by=detector)
+    )
     return _events(judged, by=detector)
 
 
@@ -164,10 +176,12 @@ def _facts(digest: pl.DataFrame, *, runs: pl.DataFrame, by: Detector) -> pl.Data
         plateau=sign * _level(by.plateau, runs=runs),
     )
     bins = smoothed(digest).join(known, on=OVER)
+    reference = pl.col("plateau").fill_null(pl.col("level").first().over(OVER))
     bins = bins.with_columns(
+        solved_level=reference
+        - by.solved_share * (reference - pl.col("floor")),  # null where the task has no known floor
         floor=pl.col("floor").fill_null(pl.col("level").min().over(OVER)),
-        reference=pl.col("plateau").fill_null(pl.col("level").first().over(OVER)),
-    ).with_columns(solved_level=pl.col("reference") - by.solved_share * (pl.col("reference") - pl.col("floor")))
+    )
     ahead = pl.col("level").rolling_max(by.settled_bins).shift(1 - by.settled_bins).over(OVER)  # null near the end
     bins = bins.with_columns(below=(ahead <= pl.col("solved_level")).fill_null(False))
     first = bins.filter("below").group_by(OVER).agg(first_below=pl.col("bin").min())
@@ -211,23 +225,36 @@ def _require_values(facts: pl.DataFrame, *, metric: str) -> None:
     bare = facts.filter((pl.col("run_status") == "finished") & pl.col("n_bins").is_null())["run_id"].to_list()
     if bare:
         way_out = "detect on another metric, or leave them out of `runs`"
-        raise AnalysisError(f"METRICS: {metric}: {len(bare)} finished runs have no finite value (first {bare[0]}); {way_out}")
+        raise AnalysisError(
+            f"METRICS: {metric}: {len(bare)} finished runs have no finite value (first {bare[0]}); {way_out}"
+        )
 
 
 def _falls(digest: pl.DataFrame, facts: pl.DataFrame, *, by: Detector) -> pl.DataFrame:
     """Every fall of every run with the ratios that it is judged by."""
     drops = find_drops(digest, by=by.contrast).join(facts, on=OVER)
     return _with_drift(_with_previous_end(drops), digest).with_columns(
-        relative_gap=pl.col("gap") / pl.when(pl.col("plateau_level") > pl.col("floor")).then(pl.col("plateau_level") - pl.col("floor")),
+        relative_gap=pl.col("gap")
+        / pl.when(pl.col("plateau_level") > pl.col("floor")).then(pl.col("plateau_level") - pl.col("floor")),
         rise_ratio=pl.col("completion_step") / pl.col("onset_step"),
     )
+
+
+def _require_levels(facts: pl.DataFrame, *, by: Detector) -> None:
+    bare = facts.filter(pl.col("n_bins").is_not_null() & pl.col("solved_level").is_null())["run_id"].to_list()
+    if bare:
+        raise AnalysisError(
+            f"RUNS: {by.floor}: {len(bare)} runs have none (first {bare[0]}); {by.name} needs it, contrast-1 does not"
+        )
 
 
 def _judged(falls: pl.DataFrame, facts: pl.DataFrame, *, by: Detector) -> pl.DataFrame:
     """Facts, the fall that counts most, and what kind of curve the run's falls make it."""
     halfway = pl.col("gap") * 0.5
     far = (pl.col("relative_gap") >= by.least_gap) & (
-        pl.col("plateau").is_null() | (pl.col("after_level") <= pl.col("solved_level"))
+        pl.col("plateau").is_null()
+        | pl.col("solved_level").is_null()
+        | (pl.col("after_level") <= pl.col("solved_level"))
     )
     abrupt = (
         (pl.col("rise_ratio") <= by.most_rise)
@@ -237,11 +264,15 @@ def _judged(falls: pl.DataFrame, facts: pl.DataFrame, *, by: Detector) -> pl.Dat
     )
     settled = pl.col("bins_after") >= by.settled_bins
     holds = pl.col("median_after") < pl.col("plateau_level") - halfway
-    held_to_end = (pl.col("last_level") < pl.col("plateau_level") - 0.8 * halfway) | (pl.col("run_status") == "diverged")
+    held_to_end = (pl.col("last_level") < pl.col("plateau_level") - 0.8 * halfway) | (
+        pl.col("run_status") == "diverged"
+    )
     falls = falls.with_columns(
         is_eureka=(far & abrupt & settled & holds & held_to_end).fill_null(False),
         is_relapse=(far & abrupt & settled & ~(holds & held_to_end)).fill_null(False),
-        is_falling=((pl.col("relative_gap") >= 0.2) & abrupt & ~settled & (pl.col("run_status") != "diverged")).fill_null(False),
+        is_falling=(
+            (pl.col("relative_gap") >= 0.2) & abrupt & ~settled & (pl.col("run_status") != "diverged")
+        ).fill_null(False),
     )
     best = (
         falls.sort("is_eureka", "gap", "eureka_step", descending=[True, True, False])
@@ -256,7 +287,9 @@ def _judged(falls: pl.DataFrame, facts: pl.DataFrame, *, by: Detector) -> pl.Dat
         )
     )  # fmt: skip
     flags = pl.col("is_eureka", "is_relapse", "is_falling").fill_null(False)
-    rows = facts.join(best, on=OVER, how="left", maintain_order="left").with_columns(flags, pl.col("n_drops").fill_null(0))
+    rows = facts.join(best, on=OVER, how="left", maintain_order="left").with_columns(
+        flags, pl.col("n_drops").fill_null(0)
+    )
     was_solved = pl.col("solved_step").is_not_null()
     is_solved = was_solved & (pl.col("last_level") <= pl.col("solved_level"))
     kind = (
@@ -272,7 +305,7 @@ def _judged(falls: pl.DataFrame, facts: pl.DataFrame, *, by: Detector) -> pl.Dat
 
 
 def _with_previous_end(falls: pl.DataFrame) -> pl.DataFrame:
-    """Adds where the last fall of at least a quarter of the size ended before each: `previous_end` [steps], `previous_bin`."""
+    """Adds where the last fall of a quarter of the size ended before each: `previous_end` [steps], `previous_bin`."""
     end = pl.coalesce("completion_step", "eureka_step")
     others = falls.select(
         OVER, other=pl.col("eureka_step"), other_gap=pl.col("gap"), other_end=end, other_bin=pl.col("completion_bin")

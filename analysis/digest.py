@@ -2,8 +2,8 @@
 
 Bins are narrow where an event needs them to be. Early on they are `bin_steps` long; later they grow with the step
 (about 16 an octave), so that a drop at step 500 and one at step 50,000 are seen alike; towards the run's last step they
-shrink again. The last rule is ours: a run that is stopped 200 steps after its event has the event in the last percent of
-its log axis, where 16 bins an octave would leave it less than one bin of after-level.
+shrink again. The last rule is ours: a run that is stopped 200 steps after its event has the event in the last
+percent of its log axis, where 16 bins an octave would leave it less than one bin of after-level.
 
 The bin number is a pure expression of the step and the run's length, so the streaming engine can group 10^9 rows, and a
 digest can be written when its run ends. Non-finite values are dropped, never averaged.

@@ -1,8 +1,8 @@
 """Stage two of detection: find the falls in a digest, and measure each.
 
 A fall is a peak of the contrast g, the median of the bins before a point less that of the bins after it, where it rises
-above the noise. Peaks are taken largest first; the extent of each is masked before the next is looked for. Each round is
-a few group-bys over all runs at once, so ten thousand runs cost seconds, and no run is ever looped over.
+above the noise. Peaks are taken largest first; the extent of each is masked before the next is looked for. Each
+round is a few group-bys over all runs at once, so ten thousand runs cost seconds, and no run is ever looped over.
 
 All of it is unchanged when the metric is scaled or shifted; times enter as ratios only.
 """
@@ -66,10 +66,13 @@ def contrast(bins: pl.DataFrame, *, by: Contrast) -> pl.DataFrame:
     after = pl.col("level").reverse().rolling_median(by.window_bins, min_samples=by.fewest_bins).shift(1).reverse()
     per_step = pl.col("value").diff().abs() / (1 / pl.col("n_steps") + 1 / pl.col("n_steps").shift(1)).sqrt()
     spread = 1.4826 * per_step.rolling_median(by.noise_bins, min_samples=by.fewest_bins).shift(1)
-    of_window = 1.25 * (2 / by.window_bins) ** 0.5  # a difference of two medians of window_bins values
+    # a difference of two medians, each of window_bins values or of what the curve's end leaves
+    bins_before = pl.col("bin").clip(1, by.window_bins)
+    bins_after = (pl.col("n_bins") - 1 - pl.col("bin")).clip(1, by.window_bins)
+    of_windows = 1.25 * (1 / bins_before + 1 / bins_after).sqrt()
     return bins.with_columns(
         contrast=(before - after).over(OVER),
-        noise=(spread.backward_fill().over(OVER) / pl.col("n_steps").sqrt() * of_window),
+        noise=(spread.backward_fill().over(OVER) / pl.col("n_steps").sqrt() * of_windows),
     )
 
 
@@ -109,8 +112,10 @@ def _without(bins: pl.DataFrame, peaks: pl.DataFrame) -> pl.DataFrame:
 
 
 def _peaks(bins: pl.DataFrame, *, by: Contrast) -> pl.DataFrame:
-    """The highest unmasked contrast of each run: `peak` [bin], `height` [metric], `cut`, where its extent ends [metric]."""
-    standing = bins.filter(~pl.col("masked") & (pl.col("contrast") > by.snr * pl.col("noise")) & (pl.col("contrast") > 0))
+    """The highest unmasked contrast of each run: its `peak` bin, and the `left_cut` and `right_cut` [metric]."""
+    standing = bins.filter(
+        ~pl.col("masked") & (pl.col("contrast") > by.snr * pl.col("noise")) & (pl.col("contrast") > 0)
+    )
     top = standing.sort("contrast", "bin", descending=[True, False]).group_by(OVER, maintain_order=True).first()
     return top.select(
         OVER,
@@ -166,7 +171,16 @@ def _measured(bins: pl.DataFrame, peaks: pl.DataFrame, *, by: Contrast) -> pl.Da
         completion_step=_crossing(pl.col("completion_bin") - 1, at_share(0.9)),
     )
     tail = value.filter(k >= pl.col("completion_bin"))
-    once = ["plateau_level", "after_level", "gap", "onset_step", "eureka_step", "completion_step", "onset_bin", "completion_bin"]
+    once = [
+        "plateau_level",
+        "after_level",
+        "gap",
+        "onset_step",
+        "eureka_step",
+        "completion_step",
+        "onset_bin",
+        "completion_bin",
+    ]
     drops = rows.group_by(OVER).agg(
         pl.col(once).first(),
         after_step=pl.col("at_step").filter(k == pl.col("mid_bin")).first().floor(),
@@ -178,7 +192,7 @@ def _measured(bins: pl.DataFrame, peaks: pl.DataFrame, *, by: Contrast) -> pl.Da
 
 
 def _crossing(at_bin: pl.Expr, height: pl.Expr) -> pl.Expr:
-    """The step at which the line from a bin to the next crosses a height: linear in the metric, logarithmic in the step."""
+    """Where the line from a bin to the next crosses a height: linear in the metric, logarithmic in the step."""
     share = ((pl.col("level") - height) / (pl.col("level") - pl.col("next_level"))).fill_nan(0.0).clip(0.0, 1.0)
     step = (pl.col("at_step").log() + share * (pl.col("next_at").log() - pl.col("at_step").log())).exp()
     return step.filter(pl.col("bin") == at_bin).first().over(OVER)

@@ -21,7 +21,11 @@ ESTIMATES = (
 
 def outcome() -> pl.Expr:
     """One word a run, which COUNTS counts: the status, but `gradual` for what was solved without a eureka."""
-    return pl.when((pl.col("status") == "censored") & (pl.col("kind") == "gradual")).then(pl.lit("gradual")).otherwise("status")
+    return (
+        pl.when((pl.col("status") == "censored") & (pl.col("kind") == "gradual"))
+        .then(pl.lit("gradual"))
+        .otherwise("status")
+    )
 
 
 def config_table(
@@ -44,10 +48,11 @@ def config_table(
         level: two-sided coverage [fraction].
 
     Returns:
-        Sorted by the axes: the axes; n: runs that the estimates are made from; eureka, gradual, censored, diverged, failed, waiting: all planned
-        runs, each once [runs]; chance: P(eureka by T) [fraction]; median_step: step by which half of all runs have had their eureka;
-        restricted_mean: mean steps to eureka, T for a run without; steps_per_eureka: cost of one, restarting failures [steps]; each with _lo
-        and _hi, null where it is not identified.
+        Sorted by the axes: the axes; n: runs that the estimates are made from; eureka, gradual, censored, diverged,
+        failed, waiting: all planned runs, each once [runs]; chance: P(eureka by T) [fraction]; median_step: step by
+        which half of all runs have had their eureka; restricted_mean: mean steps to eureka, T for a run without;
+        steps_per_eureka: cost of one, restarting failures [steps]; each with _lo and _hi, null where it is not
+        identified.
 
     Checked by: test_estimate.py::test_every_planned_run_is_counted_once
     """
@@ -75,7 +80,9 @@ def _counts(events: pl.DataFrame, *, keys: list[str], planned: pl.DataFrame | No
     tally = {name: (way == name).sum().cast(pl.Int64) for name in COUNTS}
     table = events.group_by(keys).agg(**tally)
     if planned is not None:
-        table = planned.join(table, on=keys, how="full", nulls_equal=True, coalesce=True).with_columns(pl.col(COUNTS).fill_null(0))
+        table = planned.join(table, on=keys, how="full", nulls_equal=True, coalesce=True).with_columns(
+            pl.col(COUNTS).fill_null(0)
+        )
     else:
         table = table.with_columns(planned=pl.lit(None, dtype=pl.Int64))
     done = pl.sum_horizontal(COUNTS)
@@ -87,8 +94,11 @@ def level_table(events: pl.DataFrame, *, axis: str, at_step: float, level: float
     """P(eureka by a step) at each level of one axis, pooled over all others.
 
     Returns:
-        One row a level, sorted: axis, the name; value, as the column has it; chance, chance_lo, chance_hi [fraction]; n [runs].
-        Intervals take runs as independent: configs pooled into a level differ, so read them as descriptive.
+        One row a level, sorted: axis, the name; value, as the column has it; chance, chance_lo, chance_hi
+        [fraction]; n [runs]. Intervals take runs as independent: configs pooled into a level differ, so read them as
+        descriptive.
     """
     table = chance_by_step(events, at_steps=[at_step], by=[axis], level=level)
-    return table.select(pl.lit(axis).alias("axis"), pl.col(axis).alias("value"), "chance", "chance_lo", "chance_hi", "n")
+    return table.select(
+        pl.lit(axis).alias("axis"), pl.col(axis).alias("value"), "chance", "chance_lo", "chance_hi", "n"
+    )

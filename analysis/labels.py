@@ -1,4 +1,4 @@
-"""What a reader sees for a column and for a value: words for people, the dotted name for whoever writes the next sweep."""
+"""What a reader sees for a column and a value: words for people, the dotted name for whoever writes the next sweep."""
 
 from collections.abc import Mapping, Sequence
 from math import log10
@@ -64,7 +64,9 @@ def is_log_spaced(values: Sequence[object]) -> bool:
     return len(numbers) == len(values) > 1 and min(numbers) > 0 and log10(max(numbers) / min(numbers)) >= log10(8)
 
 
-def estimate_text(value: float | None, low: float | None, high: float | None, *, digits: int = 2, none: str = "–") -> str:
+def estimate_text(
+    value: float | None, low: float | None, high: float | None, *, digits: int = 2, none: str = "–"
+) -> str:
     """An estimate with its interval: `0.88 [0.53, 0.98]`; an open end is `…`."""
     if value is None:
         return none

@@ -211,7 +211,9 @@ class Store:
     def save_states(self, cohort: str, states: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Replace a cohort's checkpoint with the states of its running members, by run_id."""
         path = self.path / "checkpoints" / f"{cohort}.npz"
-        arrays: dict[str, Any] = {f"{run}/{name}": array for run, state in states.items() for name, array in state.items()}
+        arrays: dict[str, Any] = {
+            f"{run}/{name}": array for run, state in states.items() for name, array in state.items()
+        }
         with aside(path) as handle:
             np.savez(handle, **arrays)
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from analysis import frames
-from analysis.detect import DETECTORS, EVENTS_SCHEMA, Detector, detect, detector_named
+from analysis.detect import DETECTORS, EVENTS_SCHEMA, Detector, detect_events, detector_named
 from analysis.errors import AnalysisError
 from analysis.store import Store
 
@@ -64,14 +64,24 @@ class Study:
         """Values of an axis among the committed runs, in order."""
         return self.events.get_column(axis).unique().sort(nulls_last=True).to_list()
 
+    def level_of(self, level: str | float | None) -> pl.Expr:
+        """A task level as the detector has it, a RUNS column or a number, as an expression on `runs` [metric]."""
+        if isinstance(level, str):
+            return pl.col(level).cast(pl.Float64) if level in self.runs.columns else pl.lit(None, dtype=pl.Float64)
+        return pl.lit(level, dtype=pl.Float64)
+
     @cached_property
     def planned_cells(self) -> pl.DataFrame | None:
         """The axes of every planned config, with `planned` runs each; None where the plan is no full grid."""
-        axes = {name: _distinct(values) for name, values in self.record.get("axes", {}).items() if len(_distinct(values)) > 1}
+        axes = {
+            name: _distinct(values)
+            for name, values in self.record.get("axes", {}).items()
+            if len(_distinct(values)) > 1
+        }
         is_grid = set(axes) == set(self.axes) and prod(map(len, axes.values())) * self.replicates == self.planned
         if not is_grid or not self.axes:
             return None
-        dtypes = {axis: self.events.schema[axis] for axis in self.axes}
+        dtypes = pl.Schema({axis: self.events.schema[axis] for axis in self.axes})
         try:
             rows = list(product(*(axes[axis] for axis in self.axes)))
             cells = pl.DataFrame(rows, schema=dict.fromkeys(self.axes), orient="row").cast(dtypes)
@@ -94,9 +104,15 @@ def open_study(store: Store, *, sweep: str, detector: str | Detector = "contrast
     return study_of(rows, metrics=metrics, record=record | {"runs": run_ids}, detector=chosen)
 
 
-def study_of(runs: pl.DataFrame, *, metrics: pl.LazyFrame, record: Mapping[str, Any], detector: Detector = DETECTORS["contrast-1"]) -> Study:
+def study_of(
+    runs: pl.DataFrame,
+    *,
+    metrics: pl.LazyFrame,
+    record: Mapping[str, Any],
+    detector: Detector = DETECTORS["contrast-1"],
+) -> Study:
     """A study from frames: `record` needs name, question, axes, runs, replicates and horizon_steps."""
-    events = detect(metrics, runs=runs, detector=detector) if runs.height else pl.DataFrame(schema=EVENTS_SCHEMA)
+    events = detect_events(metrics, runs=runs, detector=detector) if runs.height else pl.DataFrame(schema=EVENTS_SCHEMA)
     declared: Mapping[str, Sequence[Any]] = record.get("axes", {})
     axes = _varying(declared, runs=runs, zipped=record.get("zipped", ()))
     settings = runs.select("run_id", *(_ordered(runs, axis, declared.get(axis, ())) for axis in axes))
@@ -115,7 +131,9 @@ def study_of(runs: pl.DataFrame, *, metrics: pl.LazyFrame, record: Mapping[str, 
     )
 
 
-def _varying(declared: Mapping[str, Sequence[Any]], *, runs: pl.DataFrame, zipped: Collection[Sequence[str]]) -> tuple[str, ...]:
+def _varying(
+    declared: Mapping[str, Sequence[Any]], *, runs: pl.DataFrame, zipped: Collection[Sequence[str]]
+) -> tuple[str, ...]:
     """Columns that stand for the declared axes: an axis over whole mappings is the columns below it that vary.
 
     Of fields that move together the first stands for all.

@@ -15,7 +15,7 @@ import polars as pl
 from scipy.stats import t as student
 
 from analysis.errors import NoRuns, NoSuchColumn
-from analysis.interval import normal_quantile, wilson
+from analysis.interval import wilson
 
 _ALL = "_all"  # the one group, where none is asked for
 
@@ -33,7 +33,13 @@ def exits(events: pl.DataFrame, *, by: Sequence[str] = ()) -> pl.DataFrame:
     if missing:
         raise NoSuchColumn(f"events: by: got {missing[0]!r}; expected columns of EVENTS or joined settings")
     lost = (pl.col("status") == "diverged") | (pl.col("kind") == "gradual")
-    way = pl.when(pl.col("status") == "eureka").then(pl.lit("eureka")).when(lost).then(pl.lit("lost")).otherwise(pl.lit("censored"))
+    way = (
+        pl.when(pl.col("status") == "eureka")
+        .then(pl.lit("eureka"))
+        .when(lost)
+        .then(pl.lit("lost"))
+        .otherwise(pl.lit("censored"))
+    )
     step = (
         pl.when(pl.col("status") == "eureka").then("eureka_step")
         .when(pl.col("kind") == "gradual").then(pl.coalesce("solved_step", "end_step"))
@@ -48,15 +54,21 @@ def exits(events: pl.DataFrame, *, by: Sequence[str] = ()) -> pl.DataFrame:
 def censor_undetectable(events: pl.DataFrame) -> pl.DataFrame:
     """EVENTS as if no run had been watched past `detectable_step`, where a fall could still have been confirmed.
 
-    The plain estimate is of the chance that a budget of T steps *shows* a eureka. This one is of the chance that it *happens*
-    by a step, unbiased up to the detectable step and silent after it. Runs that stopped on their event keep it.
+    The plain estimate is of the chance that a budget of T steps *shows* a eureka. This one is of the chance that it
+    *happens* by a step, unbiased up to the detectable step and silent after it. Runs that stopped on their event
+    keep it.
     """
     horizon = pl.col("detectable_step").filter(pl.col("status") == "censored").max()
     late = (pl.col("status") == "eureka") & (pl.col("eureka_step") > horizon).fill_null(False)
     open_end = pl.col("status") == "censored"
     return events.with_columns(
         status=pl.when(late).then(pl.lit("censored")).otherwise("status"),
-        censored_step=pl.when(late).then(horizon).when(open_end).then("detectable_step").otherwise("censored_step").cast(pl.Int64),
+        censored_step=pl.when(late)
+        .then(horizon)
+        .when(open_end)
+        .then("detectable_step")
+        .otherwise("censored_step")
+        .cast(pl.Int64),
     )
 
 
@@ -69,12 +81,12 @@ def curve(events: pl.DataFrame, *, by: Sequence[str] = (), level: float = 0.95) 
         level: two-sided coverage of the interval [fraction].
 
     Returns:
-        Sorted rows: the grouping columns; step [steps]; chance, chance_lo, chance_hi: P(eureka by step) with the Rothman-Wilson interval;
-        lost: P(diverged or solved gradually by step) [fraction]; at_risk: runs still watched just before the step;
-        n_eureka, n_lost, n_censored: exits at it; n: runs of the group [runs].
+        Sorted rows: the grouping columns; step [steps]; chance, chance_lo, chance_hi: P(eureka by step) with the
+        Rothman-Wilson interval; lost: P(diverged or solved gradually by step) [fraction]; at_risk: runs still
+        watched just before the step; n_eureka, n_lost, n_censored: exits at it; n: runs of the group [runs].
 
     Source: Aalen and Johansen 1978, Scand. J. Stat. 5:141; interval: Rothman 1978, J. Chron. Dis. 31:557.
-    Checked by: test_survival.py::test_eight_subjects_match_rs_aalen_johansen and the lifelines and R comparisons beside it
+    Checked by: test_survival.py::test_eight_subjects_match_rs_aalen_johansen and others there
     """
     groups, table = _life_table(events, by=by)
     before_here = (pl.col("n_censored").cum_sum() - pl.col("n_censored")).over(groups)
@@ -125,8 +137,8 @@ def median_step(events: pl.DataFrame, *, by: Sequence[str] = (), level: float = 
     """The step by which half of all runs, those that never succeed included, have had their eureka.
 
     Returns:
-        One row a group: the grouping columns; median_step, median_lo, median_hi [steps], null where not reached; n [runs].
-        The interval is where the chance's band crosses one half.
+        One row a group: the grouping columns; median_step, median_lo, median_hi [steps], null where not reached; n
+        [runs]. The interval is where the chance's band crosses one half.
 
     Source: Brookmeyer and Crowley 1982, Biometrics 38:29, with Rothman-Wilson bands.
     Checked by: test_survival.py::test_aml_medians_match_r
@@ -136,7 +148,12 @@ def median_step(events: pl.DataFrame, *, by: Sequence[str] = (), level: float = 
     def first(column: str) -> pl.Expr:
         return pl.col("step").filter(pl.col(column) >= half).first()
 
-    wanted = {"median_step": first("chance"), "median_lo": first("chance_hi"), "median_hi": first("chance_lo"), "n": pl.col("n").first()}
+    wanted = {
+        "median_step": first("chance"),
+        "median_lo": first("chance_hi"),
+        "median_hi": first("chance_lo"),
+        "n": pl.col("n").first(),
+    }
     steps = curve(events, by=by, level=level)
     return steps.group_by(by, maintain_order=True).agg(**wanted) if by else steps.select(**wanted)
 
@@ -153,19 +170,22 @@ def restricted_mean(
         level: two-sided coverage [fraction].
 
     Returns:
-        One row a group: the grouping columns; restricted_mean, _lo, _hi: the area over the curve of P(eureka) up to T; a run that never
-        succeeds counts T. Student's quantile with n-1 degrees; null interval with one run; with no eureka, T(1 - chance_hi) to T.
-        steps_per_eureka, _lo, _hi: steps spent by T over P(eureka by T), which is the expected cost when runs that failed are begun
-        again (ERT); Fieller's interval, null where unbounded. All [steps]. n [runs]. All null where no run was watched to T.
+        One row a group: the grouping columns; restricted_mean, _lo, _hi: the area over the curve of P(eureka) up to
+        T; a run that never succeeds counts T. Student's quantile with n-1 degrees; null interval with one run; with
+        no eureka, T(1 - chance_hi) to T. steps_per_eureka, _lo, _hi: steps spent by T over P(eureka by T), which is
+        the expected cost when runs that failed are begun again (ERT); Fieller's interval with Student's quantile,
+        null where unbounded. All [steps]. n [runs]. All null where no run was watched to T.
 
-    Source: Royston and Parmar 2013, BMC Med. Res. Methodol. 13:152 (restricted mean); Hansen et al. 2021, Optim. Methods Softw. 36:114
-        (ERT, COCO); Fieller 1954, JRSS B 16:175.
+    Source: Royston and Parmar 2013, BMC Med. Res. Methodol. 13:152 (restricted mean); Hansen et al. 2021,
+        Optim. Methods Softw. 36:114 (ERT, COCO); Fieller 1954, JRSS B 16:175.
     Checked by: test_survival.py::test_restricted_mean_equals_lifelines and ::test_steps_per_eureka_is_cocos_ert
     """
     groups, table = _life_table(events, by=by)
     horizon = pl.lit(float(until_step))
     begun = pl.col("step") <= horizon
-    width = (pl.min_horizontal(pl.col("step").shift(-1).over(groups).fill_null(horizon), horizon) - pl.col("step")).clip(lower_bound=0.0)
+    width = (
+        pl.min_horizontal(pl.col("step").shift(-1).over(groups).fill_null(horizon), horizon) - pl.col("step")
+    ).clip(lower_bound=0.0)
     table = table.with_columns(width=width, begun=begun)
     per_step = _derivatives(groups, horizon=horizon)
     table = table.with_columns(**per_step)
@@ -194,9 +214,13 @@ def restricted_mean(
     known = pl.col("known")
     spread = pl.col("quantile") * pl.col("v_missed").clip(lower_bound=0.0).sqrt()
     none_yet = pl.col("chance") <= 0
-    low = pl.when(none_yet).then(horizon * (1 - pl.col("chance_hi"))).otherwise((pl.col("missed") - spread).clip(lower_bound=0.0))
+    low = (
+        pl.when(none_yet)
+        .then(horizon * (1 - pl.col("chance_hi")))
+        .otherwise((pl.col("missed") - spread).clip(lower_bound=0.0))
+    )
     high = pl.when(none_yet).then(horizon).otherwise(pl.min_horizontal(pl.col("missed") + spread, horizon))
-    ratio_low, ratio_high = _fieller(level=level)
+    ratio_low, ratio_high = _fieller()
     estimates = {
         "restricted_mean": pl.col("missed"),
         "restricted_mean_lo": low,
@@ -215,14 +239,22 @@ def _life_table(events: pl.DataFrame, *, by: Sequence[str]) -> tuple[list[str], 
     left = left if by else left.with_columns(pl.lit(0).alias(_ALL))
     # exits at step 0 come after the row that the curve starts from
     counts = left.group_by([*groups, "exit_step"]).agg(
-        n_eureka=(pl.col("way") == "eureka").sum(), n_lost=(pl.col("way") == "lost").sum(), n_censored=(pl.col("way") == "censored").sum()
+        n_eureka=(pl.col("way") == "eureka").sum(),
+        n_lost=(pl.col("way") == "lost").sum(),
+        n_censored=(pl.col("way") == "censored").sum(),
     )
     ways = ["n_eureka", "n_lost", "n_censored"]
-    start = left.select(groups).unique(maintain_order=True).with_columns(exit_step=pl.lit(-1.0), **{way: pl.lit(0, dtype=pl.UInt32) for way in ways})
+    start = (
+        left.select(groups)
+        .unique(maintain_order=True)
+        .with_columns(exit_step=pl.lit(-1.0), **{way: pl.lit(0, dtype=pl.UInt32) for way in ways})
+    )
     table = pl.concat([start, counts.with_columns(pl.col(ways).cast(pl.UInt32)).select(start.columns)])
     table = table.sort([*groups, "exit_step"], nulls_last=True).with_columns(pl.col(ways).cast(pl.Int64))
     leaving = pl.sum_horizontal(ways)
-    table = table.with_columns(n=leaving.sum().over(groups)).with_columns(at_risk=pl.col("n") - (leaving.cum_sum() - leaving).over(groups))
+    table = table.with_columns(n=leaving.sum().over(groups)).with_columns(
+        at_risk=pl.col("n") - (leaving.cum_sum() - leaving).over(groups)
+    )
     hazard = (pl.col("n_eureka") + pl.col("n_lost")) / pl.col("at_risk")
     table = table.with_columns(watched=(1 - hazard).cum_prod().over(groups))
     before = pl.col("watched").shift(1, fill_value=1.0).over(groups)
@@ -238,7 +270,8 @@ def _life_table(events: pl.DataFrame, *, by: Sequence[str]) -> tuple[list[str], 
 def _variance_of_chance(groups: list[str]) -> pl.Expr:
     """Var P(eureka by step) at each row, from running sums [fraction squared]; Greenwood's where nothing is lost.
 
-    Source: the multinomial delta method; Marubini and Valsecchi 1995, eq. 10.12, with d(Y-d)/Y^3 for binomial increments.
+    Source: the multinomial delta method, expanded so that running sums suffice; see `_derivatives`.
+    Checked by: test_survival.py::test_uncensored_chance_is_k_over_n_with_wilsons_interval, ::test_greenwoods_*
     """
     d1, d, y = pl.col("n_eureka"), pl.col("n_eureka") + pl.col("n_lost"), pl.col("at_risk")
     f, before = pl.col("chance"), pl.col("watched_before")
@@ -254,7 +287,7 @@ def _variance_of_chance(groups: list[str]) -> pl.Expr:
 
 
 def _effective_runs() -> pl.Expr:
-    """Runs that an uncensored estimate with this variance would have; at 0 and 1, all that were not stopped early [runs]."""
+    """Runs that an uncensored estimate of this variance would have; at 0 and 1, all not stopped early [runs]."""
     f, n = pl.col("chance"), pl.col("n").cast(pl.Float64)
     by_variance = (f * (1 - f) / pl.col("variance")).clip(upper_bound=n)
     return pl.when(pl.col("variance") > 0).then(by_variance).otherwise(n - pl.col("early"))
@@ -288,15 +321,15 @@ def _student(n: pl.Series, *, level: float) -> pl.Series:
     return pl.Series([float(student.ppf(0.5 + level / 2, k - 1)) if k > 1 else None for k in n], dtype=pl.Float64)
 
 
-def _fieller(*, level: float) -> tuple[pl.Expr, pl.Expr]:
-    """Interval for spent/chance from their variances and covariance [steps]; null where it has no end."""
-    z2 = normal_quantile(level) ** 2
+def _fieller() -> tuple[pl.Expr, pl.Expr]:
+    """Interval for spent/chance from their variances, covariance and `quantile` [steps]; null where it has no end."""
+    z2 = pl.col("quantile") ** 2
     a, f = pl.col("spent"), pl.col("chance")
     square = f**2 - z2 * pl.col("v_chance")
     cross = a * f - z2 * pl.col("v_both")
     inner = cross**2 - square * (a**2 - z2 * pl.col("v_spent"))
     root = inner.clip(lower_bound=0.0).sqrt()
-    has_roots = (inner >= 0) & (pl.col("n") > 1)
+    has_roots = inner >= 0
     # with square < 0 there is no upper end, and the lower one is the larger root: the same formula
     low = pl.when(has_roots).then(((cross - root) / square).clip(lower_bound=0.0))
     return low, pl.when(has_roots & (square > 0)).then((cross + root) / square)

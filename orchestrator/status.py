@@ -156,7 +156,7 @@ def events_table(store: Store, *, detector: str, runs: Sequence[str] | None = No
         NoSuchDetector: listing those there are.
     """
     from analysis import frames
-    from analysis.detect import EVENTS_SCHEMA, detect, detector_named
+    from analysis.detect import EVENTS_SCHEMA, detect_events, detector_named
 
     chosen = detector_named(detector)
     rows = frames.runs(store, run_ids=runs)
@@ -164,7 +164,7 @@ def events_table(store: Store, *, detector: str, runs: Sequence[str] | None = No
         import polars as pl
 
         return pl.DataFrame(schema=EVENTS_SCHEMA)
-    return detect(frames.metrics(store, run_ids=runs), runs=rows, detector=chosen)
+    return detect_events(frames.metrics(store, run_ids=runs), runs=rows, detector=chosen)
 
 
 def _ledger(table: pa.Table) -> dict[str, dict[str, Any]]:

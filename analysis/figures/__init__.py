@@ -1,0 +1,33 @@
+"""Figures, one a file: `table` makes a small frame, `draw` never computes, `caption` says what it is.
+
+A new figure is one file and one line here.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import polars as pl
+from matplotlib.figure import Figure as Drawing
+
+from analysis.figures import aligned, chance_map, event_curves, timing, traces
+from analysis.study import Study
+
+
+class FigureModule(Protocol):
+    """What each figure's file offers; where there is nothing to draw `table` is empty, and `NOTHING` is shown."""
+
+    NAME: str
+    TITLE: str
+    NOTHING: str
+    table: Callable[[Study], pl.DataFrame]
+
+    def draw(self, table: pl.DataFrame, *, study: Study) -> Drawing:
+        """The table as a picture."""
+
+    def caption(self, table: pl.DataFrame, *, study: Study) -> str:
+        """What is shown, from what, and how."""
+
+
+FIGURES: tuple[FigureModule, ...] = (chance_map, event_curves, timing, traces, aligned)  # type: ignore[assignment]
+
+__all__ = ["FIGURES", "FigureModule"]

@@ -1,0 +1,187 @@
+"""Cumulative P(eureka by step): who had it by when, with what is lost to divergence and to stopping in plain sight."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.figures import style
+from analysis.labels import axis_label, value_text
+from analysis.study import Study
+from analysis.survival import curve, exits
+
+NAME, TITLE = "event_curves", "When do runs have their eureka-moment?"
+NOTHING = "No run has ended yet that could be watched, so there is no curve."
+COLUMNS = 3
+
+
+def facet_and_series(study: Study) -> tuple[str | None, str | None]:
+    """The axis that panels run over, with the fewer levels, and the axis that lines run over."""
+    shown = study.shown_axes
+    if not shown or study.events.is_empty():
+        return None, None
+    if len(shown) == 1:
+        return None, shown[0]
+    first, second = shown
+    return (first, second) if len(study.levels(first)) <= len(study.levels(second)) else (second, first)
+
+
+def table(study: Study) -> pl.DataFrame:
+    """The curve of every setting, and the runs at risk at five steps.
+
+    Returns:
+        `facet` and `series` levels (null where there is no such axis), then what `survival.curve` gives; rows with
+        `is_tick` hold at_risk at a step of the axis [runs].
+    """
+    facet, series = facet_and_series(study)
+    by = [axis for axis in (facet, series) if axis]
+    if study.events.filter(pl.col("status") != "failed").is_empty():
+        return pl.DataFrame()
+    ticks = pl.DataFrame({"step": [study.horizon_steps * i / 4 for i in range(5)]})
+    left = exits(study.events, by=by)
+    at_risk = (
+        left.join(ticks, how="cross")
+        .group_by([*by, "step"])
+        .agg(at_risk=(pl.col("exit_step") >= pl.col("step")).sum().cast(pl.Int64))
+        .with_columns(is_tick=pl.lit(True))
+    )
+    lines = curve(study.events, by=by)
+    last = lines.group_by(by, maintain_order=True).last() if by else lines.tail(1)
+    # where no run is left that could still have one, the estimate holds to the horizon
+    settled = last.filter(
+        (pl.col("chance") + pl.col("lost") >= 1 - 1e-9) & (pl.col("step") < study.horizon_steps)
+    ).with_columns(pl.col("n_eureka", "n_lost", "n_censored", "at_risk") * 0, step=pl.lit(float(study.horizon_steps)))
+    lines = pl.concat([lines, settled.select(lines.columns)]).with_columns(is_tick=pl.lit(False))
+    rows = pl.concat([lines, at_risk], how="diagonal_relaxed")
+    return rows.select(_level(facet).alias("facet"), _level(series).alias("series"), pl.exclude(by)).sort(
+        "facet", "series", "is_tick", "step", nulls_last=True, maintain_order=True
+    )
+
+
+def _level(axis: str | None) -> pl.Expr:
+    return pl.col(axis) if axis else pl.lit(None, dtype=pl.String)
+
+
+def draw(table: pl.DataFrame, *, study: Study) -> Figure:
+    """A panel a facet, a step line a setting with its band; ticks are censored runs, crosses are lost ones."""
+    if table.is_empty():
+        return style.sentence(NOTHING)
+    facet, series = facet_and_series(study)
+    facets = table["facet"].unique(maintain_order=True).to_list()[: style.MOST_PANELS]
+    levels = table["series"].unique(maintain_order=True).sort(nulls_last=True).to_list()[: style.MOST_SERIES]
+    figure, grid = _layout(len(facets), lines=len(levels))
+    colours = style.ramp(levels)
+    for i, ((axes, below), level) in enumerate(zip(grid, facets, strict=True)):
+        mine = table.filter(pl.col("facet").eq_missing(level))
+        for j, (each, colour) in enumerate(zip(levels, colours, strict=True)):
+            rows = mine.filter(pl.col("series").eq_missing(each))
+            _line(axes, rows.filter(~pl.col("is_tick")), colour=colour, marker=style.MARKERS[j])
+            for step, n in rows.filter("is_tick").select("step", "at_risk").iter_rows():
+                below.text(step, j, str(n), ha="center", va="center", fontsize=7, color=colour)
+        if facet:
+            axes.set_title(style.panel_title(facet, level))
+        axes.set_ylim(0, 1.02)
+        style.step_axis(axes, horizon=study.horizon_steps)
+        axes.set_xlabel("optimiser steps", labelpad=1)
+        if i % COLUMNS == 0:
+            axes.set_ylabel("P(eureka by step)")
+        below.set_xlim(axes.get_xlim())
+        _under(below, [value_text(each) if series else "all" for each in levels], colours=colours)
+    _legend(figure, series, levels, colours)
+    return figure
+
+
+def _layout(n: int, *, lines: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """Panels in rows of three, each with a strip below for the runs at risk."""
+    columns = min(COLUMNS, n)
+    rows = -(-n // columns)
+    strip = 0.17 * lines + 0.1
+    figure = style.new_figure(max(3.1 * columns + 0.4, 6.4), (2.6 + strip) * rows + 0.5)
+    grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[2.1, strip] * rows)
+    pairs = [
+        (grid[2 * (i // columns)][i % columns], grid[2 * (i // columns) + 1][i % columns])
+        for i in range(rows * columns)
+    ]
+    for pair in pairs[n:]:
+        for axes in pair:
+            axes.set_axis_off()
+    return figure, pairs[:n]
+
+
+def _under(below: Axes, names: list[str], *, colours: list[object]) -> None:
+    """The strip's frame: one line a setting, in its colour."""
+    below.set_ylim(len(names) - 0.4, -0.6)
+    below.set_yticks(range(len(names)), names, fontsize=7)
+    for label, colour in zip(below.get_yticklabels(), colours, strict=True):
+        label.set_color(colour)
+    below.set_xticks([])
+    below.tick_params(length=0, pad=9)
+    below.spines[:].set_visible(False)
+    below.set_title("at risk", fontsize=7, loc="left", color=style.QUIET, pad=1)
+
+
+def _line(axes: Axes, rows: pl.DataFrame, *, colour: object, marker: str) -> None:
+    if rows.is_empty():
+        return
+    step, chance = rows["step"].to_numpy(), rows["chance"].to_numpy()
+    begun = rows.filter(pl.col("chance") > 0)  # before, every band is the same block from 0
+    axes.fill_between(
+        begun["step"], begun["chance_lo"], begun["chance_hi"], step="post", color=colour, alpha=0.10, linewidth=0
+    )
+    axes.step(step, chance, where="post", color=colour, linewidth=1.6)
+    events = rows.filter(pl.col("n_eureka") > 0)
+    axes.plot(events["step"], events["chance"], marker, color=colour, markersize=3.2, linestyle="none")
+    stopped = rows.filter(pl.col("n_censored") > 0)
+    axes.plot(
+        stopped["step"], stopped["chance"], "|", color=colour, markersize=8, markeredgewidth=1.2, linestyle="none"
+    )
+    gone = rows.filter(pl.col("n_lost") > 0)
+    axes.plot(
+        gone["step"],
+        gone["chance"],
+        "x",
+        color=style.VERMILLION,
+        markersize=5,
+        markeredgewidth=1.4,
+        linestyle="none",
+        zorder=5,
+    )
+
+
+def _legend(figure: Figure, series: str | None, levels: list[object], colours: list[object]) -> None:
+    handles = [
+        Line2D([], [], color=colour, marker=style.MARKERS[i], markersize=4, label=value_text(level))
+        for i, (level, colour) in enumerate(zip(levels, colours, strict=True))
+    ]
+    if series:
+        figure.legend(
+            handles=handles,
+            title=axis_label(series),
+            loc="outside upper left",
+            ncols=min(len(levels), 6),
+            title_fontsize=8,
+        )
+    marks = [
+        Line2D(
+            [], [], color=style.QUIET, marker="|", markersize=8, linestyle="none", label="stopped without (censored)"
+        ),
+        Line2D(
+            [],
+            [],
+            color=style.VERMILLION,
+            marker="x",
+            markersize=5,
+            linestyle="none",
+            label="diverged or solved gradually",
+        ),
+    ]
+    figure.legend(handles=marks, loc="outside upper right")
+
+
+def caption(table: pl.DataFrame, *, study: Study) -> str:
+    """What is shown, from how many runs, by which method."""
+    return (
+        "Share of runs that have had their eureka-moment by each step: Aalen-Johansen estimate, in which a diverged or "
+        "gradually solved run is a competing exit. Bands: pointwise 95% Rothman-Wilson intervals, drawn from each "
+        "line's first eureka on. Below: runs still watched and without an event."
+    )

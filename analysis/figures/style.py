@@ -1,0 +1,99 @@
+"""The look that all figures share, and SVG bytes that are equal whenever the table is.
+
+Colours are Okabe and Ito's, which readers with any colour vision can tell apart; ordered levels take a ramp of plasma.
+A state is never shown by colour alone: it also has its own marker. Text stays text in the SVG, so it can be searched.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from analysis.labels import short, value_text
+
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
+OF_WAY = {"eureka": BLUE, "censored": "#8a8a8a", "gradual": ORANGE, "diverged": VERMILLION}
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MOST_SERIES, MOST_PANELS = 8, 12
+
+_RC: dict[str, Any] = {
+    "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True, "font.family": ["DejaVu Sans"], "font.size": 9, "axes.titlesize": 9,
+    "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "text.color": INK, "axes.labelcolor": INK,
+    "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": QUIET, "axes.linewidth": 0.8, "hatch.linewidth": 0.6,
+    "svg.fonttype": "none", "axes.unicode_minus": False, "path.simplify_threshold": 0.2,
+}  # fmt: skip
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Matplotlib set to the house look, and back; no display is needed."""
+    with matplotlib.rc_context(_RC):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches, free of any global state."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def sentence(text: str) -> Figure:
+    """What is drawn where there is nothing to draw."""
+    figure = new_figure(6, 0.6)
+    figure.text(0.02, 0.5, text, va="center", color=QUIET)
+    return figure
+
+
+def svg(figure: Figure, *, name: str) -> str:
+    """The figure as SVG text, the same for the same figure; ids are prefixed, so that a page may hold several."""
+    sink = io.StringIO()
+    with matplotlib.rc_context(_RC | {"svg.hashsalt": name}):
+        figure.savefig(sink, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = re.sub(r"<\?xml.*?\?>\s*|<!DOCTYPE.*?>\s*|<metadata>.*?</metadata>\s*", "", sink.getvalue(), flags=re.S)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)  # hundredths of a point
+    return text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
+
+
+def ramp(levels: Sequence[object]) -> list[Any]:
+    """One colour a level: a plasma ramp for numbers, which are ordered; Okabe and Ito's for names."""
+    numeric = all(isinstance(level, (int, float)) and not isinstance(level, bool) for level in levels)
+    if numeric and len(levels) > 2:
+        shades = matplotlib.colormaps["plasma"]  # up to where it turns pale on white
+        return [shades(0.8 * i / (len(levels) - 1)) for i in range(len(levels))]
+    cycle = (BLUE, GREEN, PURPLE, ORANGE, SKY, INK, QUIET)  # vermillion is kept for what diverged
+    return [cycle[i % len(cycle)] for i in range(len(levels))]
+
+
+def panels(n: int, *, columns: int = 3, width: float = 3.1, height: float = 2.5) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels that share both axes, left to right and down; unused places stay empty."""
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    figure = new_figure(max(width * columns + 0.6, 6.4), height * rows + 0.5)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for spare in grid[n:]:
+        spare.set_axis_off()
+    for axes in grid[max(n - columns, 0) : n]:
+        axes.tick_params(labelbottom=True)
+    return figure, list(grid[:n])
+
+
+def step_axis(axes: Axes, *, horizon: float) -> None:
+    """The x axis of optimiser steps from 0."""
+    axes.set_xlim(0, horizon * 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def panel_title(axis: str, level: object) -> str:
+    """`attention temperature = 0.5`, in the short name."""
+    return f"{short(axis)} = {value_text(level)}"
