@@ -126,12 +126,15 @@ class Store:
         committed = set(self.blocks())
         return [str(path) for path in self.files("metrics") if path.stem in committed]
 
-    def commit(self, runs: Sequence[Mapping[str, Any]], curves: Sequence[pa.Table]) -> list[str]:
+    def commit(
+        self, runs: Sequence[Mapping[str, Any]], curves: Sequence[pa.Table], *, types: Mapping[str, type]
+    ) -> list[str]:
         """Add ended runs, all at once or not at all.
 
         Args:
             runs: RUNS rows by column name; `block`, `ended_at` and `schema_version` are filled in here.
             curves: METRICS rows of the runs (run_id, step, metrics), a table a run; failed runs have none.
+            types: Python type of each dotted column, so that a column of nulls is typed, too.
 
         Returns:
             The run_ids added: those that were not in the ledger yet.
@@ -145,7 +148,7 @@ class Store:
             if fresh:
                 block = new_block()
                 stamp = {"block": block, "ended_at": datetime.now(UTC), "schema_version": SCHEMA_VERSION}
-                ledger = runs_rows([{**row, **stamp} for row in fresh.values()])
+                ledger = runs_rows([{**row, **stamp} for row in fresh.values()], types=types)
                 wanted = [table for table in curves if table["run_id"][0].as_py() in fresh]
                 self.write_block(block, ledger, wanted)
                 self.statuses()
@@ -325,16 +328,10 @@ def new_block() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
 
 
-def runs_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """RUNS rows as a table: fixed columns first, then the dotted ones that any of the rows has."""
-    fixed = schema(RUNS)
-    dotted: dict[str, pa.DataType] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name not in fixed.names and (dtype := spec_column(value)) is not None:
-                dotted[name] = dtype
-    full = pa.schema([*fixed, *(pa.field(name, dtype) for name, dtype in dotted.items())])
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=full)
+def runs_rows(rows: Sequence[Mapping[str, Any]], *, types: Mapping[str, type]) -> pa.Table:
+    """RUNS rows as a table: fixed columns first, then the dotted ones."""
+    dotted = [pa.field(name, spec_column(kind)) for name, kind in types.items()]
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema([*schema(RUNS), *dotted]))
 
 
 def metrics_rows(block: str, curves: Sequence[pa.Table]) -> pa.Table:

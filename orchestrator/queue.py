@@ -17,6 +17,7 @@ from typing import Any
 from analysis.store import Store
 from orchestrator.plan import CohortPlan, cohort_id
 from orchestrator.worker import Pulse, failed_row
+from workloads.fields import column_types
 from workloads.spec import RunSpec
 
 LOSSES_WITHOUT_PROGRESS = 3
@@ -104,7 +105,8 @@ class CohortQueue:
         self._settle_pulse(cohort)
         self.store.drop_cohort(self.sweep, cohort)
         if len(left) == 1:
-            self.store.commit([failed_row(left[0], cohort=cohort, error=error)], [])
+            row = failed_row(left[0], cohort=cohort, error=error)
+            self.store.commit([row], [], types=column_types(left[0]))
             self.failed += 1
         for half in (left[: len(left) // 2], left[len(left) // 2 :]) if len(left) > 1 else ():
             self._add(CohortPlan(cohort_id=cohort_id(half), shape_key=half[0].shape_key, members=tuple(half)))

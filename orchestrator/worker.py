@@ -24,6 +24,7 @@ from analysis.errors import StoreError
 from analysis.store import Store, curve
 from orchestrator import __version__
 from workloads.cohort import Cohort, Outcome
+from workloads.fields import column_types
 from workloads.spec import RunSpec, resolve
 
 PULSE_S = 2.0
@@ -119,7 +120,9 @@ class CohortWorker:
             return
         provenance = {"cohort": self.cohort, "host": socket.gethostname(), **self._versions()}
         rows = [ledger_row(outcome) | provenance for outcome in self.ended]
-        added = set(self.store.commit(rows, [outcome_curve(outcome) for outcome in self.ended]))
+        curves = [outcome_curve(outcome) for outcome in self.ended]
+        types = column_types(self.ended[0].spec)
+        added = set(self.store.commit(rows, curves, types=types))
         for outcome in self.ended:
             if outcome.spec.run_id in added:
                 self.finished += outcome.status == "finished"

@@ -72,7 +72,8 @@ def test_the_curves_can_be_read_without_this_project(folder: Path) -> None:
     found = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     rows, copies, rates = map(int, found.stdout.split())
-    assert (copies, rates) == (1, 4)
+    assert copies == 1
+    assert rates >= 4
     assert rows >= 12 * 40
 
 

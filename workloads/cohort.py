@@ -275,7 +275,7 @@ class Cohort:
             event_step=verdict.event_step if seen else None,
             metrics={name: history[:, column].copy() for column, name in enumerate(self.columns)},
             measured_steps=np.array([step for step, _ in measured], dtype=np.int32),
-            measures={name: table[:, i].copy() for i, name in enumerate(self.measure_names)} if measured else {},
+            measures={name: table[:, i].copy() for i, name in enumerate(self.measure_names)},
             seconds=slot.seconds,
             width=self.width,
         )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import NoneType
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -61,6 +62,19 @@ def leaves(spec: BaseModel, *, prefix: tuple[str, ...] = ()) -> Iterator[tuple[t
 def flatten(spec: BaseModel) -> dict[str, Any]:
     """The spec as dotted columns: `{"task.name": "two_step", "optim.lr": 0.001, …}`."""
     return {".".join(path): value for path, _, value in leaves(spec)}
+
+
+def column_types(spec: BaseModel) -> dict[str, type]:
+    """Python type of each dotted column, also where the value is None."""
+    return {".".join(path): _type_of(field.annotation) for path, field, _ in leaves(spec)}
+
+
+def _type_of(annotation: Any) -> type:
+    """`float` of `float | None`, `str` of `Literal["a", "b"]`."""
+    inner = [argument for argument in get_args(annotation) if argument is not NoneType]
+    if not inner:
+        return cast(type, annotation)
+    return _type_of(inner[0]) if isinstance(inner[0], type) else type(inner[0])
 
 
 def digest(spec: BaseModel, *, keep: Callable[[dict[str, Any]], bool] = lambda marks: True) -> str:

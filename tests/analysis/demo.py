@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 from curves import short_run
 
+from analysis.schema import RUNS
 from analysis.store import Store
 from analysis.study import Study, study_of
 
@@ -121,11 +122,16 @@ def demo_store(path: Path, *args: Any, question: str | None = None, **options: A
     store = Store.create(path)
     curves = [part.drop("block").to_arrow() for part in metrics.partition_by("run_id", maintain_order=True)]
     if runs.height:
-        store.commit(runs.to_dicts(), [curve.cast(_curve_schema(curve)) for curve in curves])
+        fixed = {column.name for column in RUNS}
+        types = {name: dtype.to_python() for name, dtype in runs.schema.items() if name not in fixed}
+        store.commit(runs.to_dicts(), [curve.cast(_curve_schema(curve)) for curve in curves], types=types)
     store.save_sweep(record | ({"question": question} if question is not None else {}))
     return store
 
 
 def _curve_schema(curve: pa.Table) -> pa.Schema:
-    plain = {"run_id": pa.dictionary(pa.int32(), pa.string())}
-    return pa.schema([pa.field(field.name, plain.get(field.name, field.type)) for field in curve.schema])
+    return pa.schema([pa.field(field.name, _plain(field.type)) for field in curve.schema])
+
+
+def _plain(dtype: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype) else dtype

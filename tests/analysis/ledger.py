@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from analysis.store import curve
 
+TYPES = {"optim.lr": float}
+
 
 def row(run: str, *, steps: int = 20, status: str = "finished", **more: Any) -> dict[str, Any]:
     ids = {"run_id": run, "config_id": "c", "shape_key": "s"}

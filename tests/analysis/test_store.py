@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from ledger import curve_of, row
+from ledger import TYPES, curve_of, row
 
 import analysis.store
 from analysis.errors import StoreError
@@ -24,7 +24,9 @@ def store(tmp_path: Path) -> Store:
 
 
 def commit(store: Store, *runs: str, steps: int = 20) -> list[str]:
-    return store.commit([row(run, steps=steps) for run in runs], [curve_of(run, steps=steps) for run in runs])
+    return store.commit(
+        [row(run, steps=steps) for run in runs], [curve_of(run, steps=steps) for run in runs], types=TYPES
+    )
 
 
 def test_committed_runs_have_each_step_once(store: Store) -> None:
@@ -37,7 +39,7 @@ def test_committed_runs_have_each_step_once(store: Store) -> None:
 
 def test_a_run_that_is_there_is_not_added_again(store: Store) -> None:
     commit(store, "a")
-    assert Store(store.path).commit([row("a"), row("b")], [curve_of("a", seed=1), curve_of("b")]) == ["b"]
+    assert Store(store.path).commit([row("a"), row("b")], [curve_of("a", seed=1), curve_of("b")], types=TYPES) == ["b"]
     metrics = pl.read_parquet(store.path / "metrics" / "*.parquet")
     assert len(metrics) == 40
     first = metrics.filter(pl.col("run_id") == "a").sort("step")["loss"].to_numpy()
@@ -58,9 +60,15 @@ def test_measures_are_null_where_they_were_not_taken(store: Store) -> None:
     assert entropy.null_count() == 16
 
 
+def test_a_column_of_nulls_has_its_type(store: Store) -> None:
+    store.commit([row("a", **{"optim.clip_norm": None})], [curve_of("a")], types={"optim.clip_norm": float})
+    store.commit([row("b", **{"optim.clip_norm": 0.5})], [curve_of("b")], types={"optim.clip_norm": float})
+    assert pl.read_parquet(store.path / "runs" / "*.parquet")["optim.clip_norm"].to_list() == [None, 0.5]
+
+
 def test_runs_of_different_tasks_stand_side_by_side(store: Store) -> None:
-    store.commit([row("a", **{"task.noise": 0.5})], [curve_of("a")])
-    store.commit([row("b", **{"task.pairs": 3, "optim.clip_norm": None})], [curve_of("b")])
+    store.commit([row("a", **{"task.noise": 0.5})], [curve_of("a")], types={"task.noise": float})
+    store.commit([row("b", **{"task.pairs": 3})], [curve_of("b")], types={"task.pairs": int})
     table = pl.from_arrow(store.runs_table()).sort("run_id")
     assert table["task.noise"].to_list() == [0.5, None]
     assert table["task.pairs"].to_list() == [None, 3]
@@ -137,7 +145,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_store_as_it_was(store: Store, mo
 
 
 def test_failed_rows_can_be_taken_back(store: Store) -> None:
-    store.commit([row("a"), row("b", status="failed")], [curve_of("a")])
+    store.commit([row("a"), row("b", status="failed")], [curve_of("a")], types=TYPES)
     store.forget_failed(["a", "b"])
     assert Store(store.path).statuses() == {"a": "finished"}
     assert commit(store, "b") == ["b"]

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from ledger import curve_of, row
+from ledger import TYPES, curve_of, row
 
 import analysis.upkeep
 from analysis.store import Store
@@ -19,8 +19,8 @@ from analysis.upkeep import check, compact
 def store(tmp_path: Path) -> Store:
     store = Store.create(tmp_path / "store")
     for run in "dbca":
-        store.commit([row(run)], [curve_of(run)])
-    store.commit([row("e", status="failed")], [])
+        store.commit([row(run)], [curve_of(run)], types=TYPES)
+    store.commit([row("e", status="failed")], [], types=TYPES)
     return store
 
 
@@ -64,7 +64,7 @@ def test_a_merge_killed_half_way_is_finished_by_the_next_writer(store: Store, mo
             compact(store)
     reader = Store(store.path)
     assert len(reader.runs_table()) == 5  # old and new blocks are both there: still one row a run
-    reader.commit([row("f")], [curve_of("f")])
+    reader.commit([row("f")], [curve_of("f")], types=TYPES)
     assert curves(reader).filter(pl.col("run_id") != "f").equals(before)
     assert check(reader) == []
 
