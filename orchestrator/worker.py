@@ -95,11 +95,11 @@ class CohortWorker:
             )
         self.is_open = True
 
-    def step(self, seconds: float = PULSE_S) -> Pulse:
+    def step(self) -> Pulse:
         """Train for a while, commit what ended, save the rest now and then."""
         if self.engine is None:
             return self._pulse()
-        until = time.monotonic() + seconds
+        until = time.monotonic() + min(PULSE_S, self.checkpoint_s)
         while self.engine.running and (left := until - time.monotonic()) > 0:
             self.ended += self.engine.advance(seconds=left)
         self._commit()
@@ -169,11 +169,11 @@ class CohortWorker:
         )
 
 
-def pulse_or_error(worker: CohortWorker, seconds: float = PULSE_S) -> Pulse:
+def pulse_or_error(worker: CohortWorker) -> Pulse:
     """One step; a fault in the members' own code becomes a pulse that carries it."""
     try:
         worker.open()
-        return worker.step(seconds)
+        return worker.step()
     except StoreError as error:
         return Pulse(cohort=worker.cohort, over=True, halt=str(error))
     except Exception:  # the queue turns it into rows

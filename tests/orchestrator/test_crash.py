@@ -24,12 +24,12 @@ base:
   task: {name: two_step, n_targets: 3, n_classes: 3, features: 8}
   model: {width: 16, layers: 1, heads: 2, mlp_ratio: 2.0}
   optim: {name: adamw, lr: 1.0e-3}
-  budget: {steps: 5000, batch: 16}
+  budget: {steps: 3000, batch: 16}
 axes:
   optim.lr: [1.0e-3, 3.0e-3, 1.0e+30]
 replicates: 4
 log: {measures_every_steps: 100}
-stop: {after_event_steps: 4500}
+stop: {after_event_steps: 2500}
 """
 PATIENCE_S = 120.0
 
@@ -94,14 +94,14 @@ def test_killed_sweeps_end_with_the_undisturbed_tables(tmp_path: Path, sweep: Pa
     run_sweep(load_sweep(sweep), store_path=calm, launcher="inline", width=4)
 
     driver = start(sweep, rough)
-    steps = wait_for_progress(driver, rough, beyond=2000)
+    steps = wait_for_progress(driver, rough, beyond=1000)
     os.kill(workers(driver.pid)[0], signal.SIGKILL)
-    steps = wait_for_progress(driver, rough, beyond=steps + 2000)
+    steps = wait_for_progress(driver, rough, beyond=steps + 1000)
     driver.kill()  # the driver alone
     driver.wait()
 
     driver = start(sweep, rough)
-    wait_for_progress(driver, rough, beyond=steps + 2000)
+    wait_for_progress(driver, rough, beyond=steps + 1000)
     for pid in [*descendants(driver.pid), driver.pid]:  # everything at once
         try:
             os.kill(pid, signal.SIGKILL)
