@@ -136,6 +136,7 @@ def cohort_id(members: Sequence[RunSpec]) -> str:
 def _how_many(runs: int, *, width: int, workers: int) -> int:
     """Cohorts for the runs of one shape."""
     busy = min(COHORTS_A_WORKER * workers, runs // width)
+    busy -= busy % workers  # an odd one out would keep one worker busy while the others wait
     return max(busy, min(workers, runs), math.ceil(runs / max(MOST_MEMBERS, 4 * width)))
 
 
