@@ -214,14 +214,33 @@ def _contract_queries(pairs: Tensor, q: Tensor) -> Tensor:
     return out
 
 
+class Settled(torch.autograd.Function):
+    """The same values, laid out contiguously both ways.
+
+    With one head a permuted operand of one member happens to be contiguous and that of several is not;
+    matrix products then take different routes, and their bits would depend on the company.
+    """
+
+    @staticmethod
+    def forward(ctx, x):  # type: ignore[no-untyped-def]  # noqa: D102
+        return x.contiguous()
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # noqa: D102
+        return grad.contiguous()
+
+
+settled = Settled.apply
+
+
 def _long_scores(q: Tensor, key: Tensor) -> Tensor:
     """Like `Scores`, as batched matrix products: `(K, H, B, Q, T)`."""
-    return q.permute(0, 1, 4, 3, 2) @ key.permute(0, 1, 4, 2, 3)
+    return settled(q.permute(0, 1, 4, 3, 2)) @ settled(key.permute(0, 1, 4, 2, 3))
 
 
 def _long_mix(weights: Tensor, v: Tensor) -> Tensor:
     """Like `Mix`, for weights `(K, H, B, Q, T)`."""
-    return (weights @ v.permute(0, 1, 4, 3, 2)).permute(0, 1, 4, 3, 2)
+    return settled(weights @ settled(v.permute(0, 1, 4, 3, 2))).permute(0, 1, 4, 3, 2)
 
 
 def per_run(values: Tensor, *, like: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class Transformer(Frozen):
         activation: of the MLP; `gelu` is the exact (erf) form.
         qkv_bias: biases on the query, key and value maps.
         norm_eps: of the layer norms.
-        init_std: of the truncated normal that weights, positions and the read-out token start from.
+        init_std: standard deviation of the normal that weights, positions and the read-out token start from.
     """
 
     name: Literal["transformer"] = static("transformer")
