@@ -120,11 +120,11 @@ def plan(
     as_json: bool,
 ) -> None:
     """Show what would run: new and stored runs, cohorts, hours, and the interval to expect."""
-    from orchestrator.plan import DEFAULT_WIDTH, estimate_hours, make_plan, seconds_per_run_step
+    from orchestrator.plan import DEFAULT_WIDTH, estimate_hours, make_plan, seconds_per_run_step, usable_cores
     from orchestrator.status import open_store, statuses_at
 
     loaded = load(sweep, overrides=overrides)
-    width, workers = width or DEFAULT_WIDTH[device], workers or len(os.sched_getaffinity(0))
+    width, workers = width or DEFAULT_WIDTH[device], workers or usable_cores()
     stored = statuses_at(store)
     made = make_plan(loaded, stored=stored, width=width, workers=workers, retry_failed=retry_failed)
     timings = seconds_per_run_step(open_store(store).runs_table()) if stored else {}

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "pydantic", "omegaconf", "ray", "optuna", "polars", "pyarrow", "click", "rich")
-NEEDED_TO_RUN = ("torch", "numpy", "ray", "pyarrow")
+from orchestrator.plan import usable_cores
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "pydantic",
+    "omegaconf",
+    "ray",
+    "polars",
+    "pyarrow",
+    "scipy",
+    "matplotlib",
+    "click",
+    "rich",
+)
 
 
 def examine(store: str) -> dict[str, Any]:
@@ -20,9 +32,9 @@ def examine(store: str) -> dict[str, Any]:
     from analysis.store import Store, local_path
     from analysis.upkeep import check
 
-    versions = {"python": platform.python_version(), "processors": str(os.cpu_count() or 1)}
+    versions = {"python": platform.python_version(), "processors": str(usable_cores())}
     versions |= {name: _version(name) for name in PACKAGES}
-    problems = [f"{name} is not installed" for name in NEEDED_TO_RUN if versions[name] == "missing"]
+    problems = [f"{name} is not installed" for name in PACKAGES if versions[name] == "missing"]
     there = local_path(store).exists()
     if there:
         problems += check(Store(store))

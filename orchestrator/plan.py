@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ DEFAULT_WIDTH = {"cpu": 8, "cuda": 64}  # slots of a cohort, unless the user say
 MOST_MEMBERS = 256  # a cohort that is lost costs at most this many runs, or four fillings of its slots
 COHORTS_A_WORKER = 2  # the second one starts early where the first finishes early
 UNKNOWN_TIME = "unknown until the first cohort has run"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; macOS only tells how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)

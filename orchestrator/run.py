@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from analysis.store import Store
 from orchestrator.errors import BadRequest, OrchestratorError
-from orchestrator.plan import DEFAULT_WIDTH, CohortPlan, pack
+from orchestrator.plan import DEFAULT_WIDTH, CohortPlan, pack, usable_cores
 from orchestrator.progress import ProgressView, Snapshot
 from orchestrator.queue import CohortQueue
 from orchestrator.sweep import Sweep
@@ -95,7 +95,7 @@ def run_sweep(
         if missing:
             interrupted = _train(
                 missing, sweep.name, store, launcher=launcher, device=_device(device), width=width,
-                workers=workers or len(os.sched_getaffinity(0)), view=view, checkpoint_s=checkpoint_s,
+                workers=workers or usable_cores(), view=view, checkpoint_s=checkpoint_s,
             )  # fmt: skip
     finally:
         view.stop()
