@@ -100,5 +100,4 @@ class Heat(Frozen):
         return end + 0.5 * (self.start_multiplier - end) * (1.0 + math.cos(math.pi * done))
 
 
-ATTENTIONS = (Softmax, NormSoftmax, Heat)
 AttentionSpec = Annotated[Softmax | NormSoftmax | Heat, Field(discriminator="name")]

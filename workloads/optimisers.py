@@ -97,5 +97,4 @@ class SGD(_Optimiser):
     momentum: float = per_member(0.0, ge=0.0, lt=1.0)
 
 
-OPTIMISERS = (AdamW, Adam, SGD)
 OptimSpec = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]
