@@ -6,7 +6,7 @@ ARGS   ?=
 BIN    := .venv/bin
 PIP     = $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: install quickstart test test-slow lint bench clean
+.PHONY: install quickstart test lint bench clean
 
 install: .venv/installed
 
@@ -15,9 +15,6 @@ quickstart: .venv/installed          ## the README's sweep, and its report
 
 test: .venv/tested                   ## the whole suite, two processes
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
-
-test-slow: .venv/tested              ## what takes minutes each
-	$(BIN)/pytest -m slow $(ARGS)
 
 lint: .venv/linted
 	$(BIN)/ruff check .

@@ -1,7 +1,6 @@
 """What a reader sees for a column and a value: words for people, the dotted name for whoever writes the next sweep."""
 
 from collections.abc import Mapping, Sequence
-from math import log10
 
 WORDS = {
     "optim.lr": "learning rate",
@@ -56,12 +55,6 @@ def value_text(value: object) -> str:
 def config_text(row: Mapping[str, object], *, axes: Sequence[str]) -> str:
     """A config in a line: `lr 0.001, temperature 2`; `all runs` where nothing varies."""
     return ", ".join(f"{short(axis)} {value_text(row[axis])}" for axis in axes) or "all runs"
-
-
-def is_log_spaced(values: Sequence[object]) -> bool:
-    """Whether levels are better told apart on a logarithmic axis: positive, and over a factor of eight or more."""
-    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    return len(numbers) == len(values) > 1 and min(numbers) > 0 and log10(max(numbers) / min(numbers)) >= log10(8)
 
 
 def estimate_text(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,7 @@ from analysis.files import read_arrays, read_parquet
 from analysis.schema import RUNS, unify
 from analysis.store import Store, new_block
 
+DRAFT_S = 3600.0  # an unfinished file this old is nobody's
 MERGED_ROWS = 4_000_000  # METRICS rows of a merged block: about 150 MB while it is being written
 
 
@@ -34,6 +36,7 @@ def compact(store: Store) -> Merge:
     The store stays readable throughout: a merged block is in place before its parts go.
     """
     with store.locked():
+        _drop_drafts(store)
         blocks = store.blocks()
         rows = 0
         for group in _groups(store, blocks):
@@ -161,6 +164,9 @@ def _sweeps(store: Store) -> list[str]:
     return problems
 
 
-def drafts(store: Store) -> list[Path]:
-    """Files that a killed writer left unfinished; harmless, and safe to remove when nothing writes."""
-    return sorted(store.path.rglob(".*.tmp"))
+def _drop_drafts(store: Store) -> None:
+    """Remove files that a writer was killed over, long enough ago that nobody can still be at them."""
+    for path in store.path.rglob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > DRAFT_S:
+                path.unlink()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.labels import axis_label, config_text, estimate_text, is_log_spaced, short, value_text
+from analysis.labels import axis_label, config_text, estimate_text, short, value_text
 
 
 def test_known_names_have_words_and_keep_their_key():
@@ -36,11 +36,3 @@ def test_open_ends_and_missing_estimates_are_marked():
     assert estimate_text(0.5, 0.25, None) == "0.50 [0.25, …]"
     assert estimate_text(None, None, None, none="not reached") == "not reached"
     assert estimate_text(1234.5, 1000.0, 2000.0, digits=0) == "1,234 [1,000, 2,000]"
-
-
-def test_log_spacing_needs_positive_numbers_over_a_wide_range():
-    assert is_log_spaced([1e-4, 1e-3, 1e-2])
-    assert not is_log_spaced([1, 2, 3])
-    assert not is_log_spaced([0, 1, 100])
-    assert not is_log_spaced(["a", "b"])
-    assert not is_log_spaced([5])

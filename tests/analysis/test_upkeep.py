@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,16 @@ def test_a_merge_killed_half_way_is_finished_by_the_next_writer(store: Store, mo
     reader.commit([row("f")], [curve_of("f")], types=TYPES)
     assert curves(reader).filter(pl.col("run_id") != "f").equals(before)
     assert check(reader) == []
+
+
+def test_merging_removes_what_killed_writers_left_long_ago(store: Store) -> None:
+    old, young = store.path / "runs" / ".a.tmp", store.path / "metrics" / ".b.tmp"
+    for path in (old, young):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    compact(store)
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_an_untouched_store_has_no_problems(store: Store) -> None:
