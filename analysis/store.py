@@ -291,7 +291,7 @@ class Store:
     def save_cohort(self, sweep: str, cohort: str, record: Mapping[str, Any]) -> None:
         """Write what a worker needs to know of a cohort."""
         folder = self.sweep_dir(sweep) / "cohorts"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / f"{cohort}.json", json.dumps(record).encode())
 
     def cohort(self, sweep: str, cohort: str) -> dict[str, Any]:

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from orchestrator.queue import CohortQueue
 from orchestrator.worker import CohortWorker, Pulse, pulse_or_error
 
 
 def train_inline(queue: CohortQueue, *, on_pulse: Callable[[Pulse], None]) -> None:
-    """Work through the queue; an interrupt first commits what ended and saves the rest."""
+    """Work through the queue; an interrupt first commits what ended and saves the rest.
+
+    An interrupt waits for the pulse's end, since in the middle of a step there is no state that could be
+    saved; a second one does not wait, and costs what was trained since the last save.
+    """
     while (cohort := queue.take()) is not None:
         worker = CohortWorker(store=str(queue.store.path), sweep=queue.sweep, cohort=cohort)
-        try:
-            over = False
-            while not over:
+        over = False
+        while not over:
+            with first_interrupt_waits() as interrupted:
                 pulse = pulse_or_error(worker)
+            try:
                 queue.hear(pulse)
                 on_pulse(pulse)
-                over = pulse.over
-        except KeyboardInterrupt:
-            worker.close()
-            raise
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                worker.close()
+                raise
+            over = pulse.over
+
+
+@contextmanager
+def first_interrupt_waits() -> Iterator[threading.Event]:
+    """Within, the first SIGINT only sets the event; the second is a KeyboardInterrupt."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # signals reach the main thread alone
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -175,8 +175,10 @@ def pulse_or_error(worker: CohortWorker) -> Pulse:
         worker.open()
         return worker.step()
     except StoreError as error:
+        worker.engine = None
         return Pulse(cohort=worker.cohort, over=True, halt=str(error))
     except Exception:  # the queue turns it into rows
+        worker.engine = None  # it may have stopped in the middle of a step: nothing of it may be saved
         return Pulse(cohort=worker.cohort, over=True, error=traceback.format_exc())
 
 

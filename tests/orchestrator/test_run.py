@@ -19,10 +19,14 @@ from analysis.errors import StoreError
 from analysis.store import Store
 from analysis.upkeep import check
 from orchestrator.errors import OrchestratorError
+from orchestrator.plan import pack
 from orchestrator.progress import Snapshot
+from orchestrator.queue import CohortQueue
 from orchestrator.rerun import rerun
 from orchestrator.run import run_sweep
+from orchestrator.worker import CohortWorker, pulse_or_error
 from workloads.tasks import TwoStep
+from workloads.watch import Watch
 
 
 def test_ray_and_inline_give_the_same_bytes(tmp_path: Path) -> None:
@@ -139,27 +143,61 @@ def test_an_interrupt_saves_what_is_under_way(tmp_path: Path) -> None:
     assert (alone.compared, alone.first_difference) == (4000, None)
 
 
-def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    small(tmp_path)
-    eureka = str(Path(sys.executable).with_name("eureka"))
-    command = [eureka, "run", str(tmp_path / "small.yaml"), "base.budget.steps=8000", "replicates=1", "--no-report"]
-    command += ["--store", str(tmp_path / "store"), "--workers", "1", "--checkpoint-every", "0.3"]
+def interrupt_when_saved(command: list[str], store: Path) -> str:
+    """Press Ctrl-C once something is saved; returns what the command said."""
+    before = {path: path.stat().st_mtime_ns for path in store.glob("checkpoints/*.npz")}
     with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, text=True) as process:
-        drain = threading.Thread(target=lambda: output.append(process.stderr.read()))
         output: list[str] = []
+        drain = threading.Thread(target=lambda: output.append(process.stderr.read()))
         drain.start()
         until = time.monotonic() + 60
-        while not list((tmp_path / "store").glob("checkpoints/*.npz")):
+        while before == {path: path.stat().st_mtime_ns for path in store.glob("checkpoints/*.npz")}:
             assert time.monotonic() < until
             assert process.poll() is None
-            time.sleep(0.1)
+            time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=60) == 130
         drain.join()
-    assert "the same command goes on" in output[0]
-    assert Store(tmp_path / "store").saved_states()
+    return output[0]
+
+
+@pytest.mark.parametrize(("launcher", "times"), [("inline", 3), ("ray", 1)])
+def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(tmp_path: Path, launcher: str, times: int) -> None:
+    changes = ["base.budget.steps=8000", "replicates=1"]
+    run_sweep(small(tmp_path, *changes), store_path=tmp_path / "calm", launcher="inline")
+    store, eureka = tmp_path / "store", str(Path(sys.executable).with_name("eureka"))
+    command = [eureka, "run", str(tmp_path / "small.yaml"), *changes, "--no-report", "--launcher", launcher]
+    command += ["--store", str(store), "--workers", "1", "--checkpoint-every", "0.3"]
+    for _ in range(times):
+        assert "the same command goes on" in interrupt_when_saved(command, store)
+        assert Store(store).saved_states()
     assert subprocess.run([*command, "--quiet"], timeout=120, check=False).returncode == 0
-    assert check(Store(tmp_path / "store")) == []
+    assert check(Store(store)) == []
+    for one, other in zip(values(store), values(tmp_path / "calm"), strict=True):
+        assert as_bytes(one) == as_bytes(other)
+
+
+def test_a_fault_in_the_middle_of_a_step_saves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, store = small(tmp_path, "base.budget.steps=4000", "axes.optim.lr=[1e-3]"), tmp_path / "store"
+    update = Watch.update
+
+    def breaking(self: Watch, loss: object, steps: object) -> None:
+        if float(steps[0]) == 700:
+            raise MemoryError("in the middle of a step")
+        update(self, loss, steps)
+
+    queue = CohortQueue(
+        store=Store.create(store),
+        sweep=sweep.name,
+        cohorts=pack(sweep.runs, width=4, workers=1),
+        settings={"width": 4, "device": "cpu", "checkpoint_s": 100.0},
+    )
+    worker = CohortWorker(store=str(store), sweep=sweep.name, cohort=queue.take() or "")
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "update", breaking)
+        assert "in the middle of a step" in pulse_or_error(worker).error
+    worker.close()
+    assert Store(store).saved_states() == {}
 
 
 def test_rerun_finds_every_bit_again_and_notices_one_that_changed(tmp_path: Path) -> None:
