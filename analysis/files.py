@@ -43,7 +43,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def aside(path: Path) -> Iterator[Any]:
-    """Write a file under a private name; flush it to disk and rename it into place only when whole."""
+    """Write a file under a private name; flush it to disk and rename it into place only when whole.
+
+    Raises:
+        StoreError: it could not be written; what was there before is still there.
+    """
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with draft.open("wb") as handle:
@@ -56,8 +60,11 @@ def aside(path: Path) -> Iterator[Any]:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except BaseException:
-        draft.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StoreError(f"{path}: cannot be written ({plainly(error)})") from None
         raise
 
 

@@ -77,14 +77,15 @@ class Store:
                 raise StoreError(f"{root}: a file, not a store; give another --store")
             root.mkdir(parents=True, exist_ok=True)
             marker = root / _MARKER
+            strangers = sorted(entry.name for entry in root.iterdir() if entry.name != ".lock")
+            if strangers and not marker.exists():
+                raise StoreError(f"{root}: not a store, and not empty ({strangers[0]} …); give another --store")
+            with (root / ".lock").open("a"):
+                pass
             if not marker.exists():
-                if strangers := sorted(entry.name for entry in root.iterdir() if entry.name != ".lock"):
-                    raise StoreError(f"{root}: not a store, and not empty ({strangers[0]} …); give another --store")
                 write_bytes(marker, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
             for part in ("runs", "metrics", "checkpoints", "sweeps"):
                 (root / part).mkdir(exist_ok=True)
-            with (root / ".lock").open("a"):
-                pass
         except OSError as error:
             raise StoreError(f"{root}: cannot be written ({plainly(error)}); give another --store") from None
         return cls(root)
@@ -175,16 +176,12 @@ class Store:
     def write_block(
         self, block: str, ledger: pa.Table, curves: Sequence[pa.Table], *, replaces: Sequence[str] = ()
     ) -> None:
-        """Put one block in place, metrics first; the caller holds the lock."""
-        journal = self.path / ".pending"
-        try:
-            write_bytes(journal, json.dumps({"block": block, "replaces": list(replaces)}).encode())
-            if curves:
-                write_parquet(self.metrics_path(block), metrics_rows(block, curves))
-            write_parquet(self.runs_path(block), ledger)
-            self._settle(block, replaces)
-        except OSError as error:
-            raise StoreError(f"{self.path}: could not write block {block} ({plainly(error)})") from None
+        """Put one block in place, metrics first; the caller holds the lock, which turns OSErrors into StoreErrors."""
+        write_bytes(self.path / ".pending", json.dumps({"block": block, "replaces": list(replaces)}).encode())
+        if curves:
+            write_parquet(self.metrics_path(block), metrics_rows(block, curves))
+        write_parquet(self.runs_path(block), ledger)
+        self._settle(block, replaces)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -254,13 +251,9 @@ class Store:
 
     def save_sweep(self, record: Mapping[str, Any]) -> None:
         """Write a sweep's record, and its resolved YAML beside it."""
-        folder = self.sweep_dir(record["name"])
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(folder / "sweep.json", json.dumps(record, indent=1).encode())
-            write_bytes(folder / "sweep.yaml", str(record.get("yaml", "")).encode())
-        except OSError as error:
-            raise StoreError(f"{folder}: cannot be written ({plainly(error)})") from None
+        folder = _made(self.sweep_dir(record["name"]))
+        write_bytes(folder / "sweep.json", json.dumps(record, indent=1).encode())
+        write_bytes(folder / "sweep.yaml", str(record.get("yaml", "")).encode())
 
     def sweeps(self) -> list[str]:
         """Names of the sweeps that were run into this store."""
@@ -290,8 +283,7 @@ class Store:
 
     def save_cohort(self, sweep: str, cohort: str, record: Mapping[str, Any]) -> None:
         """Write what a worker needs to know of a cohort."""
-        folder = self.sweep_dir(sweep) / "cohorts"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _made(self.sweep_dir(sweep) / "cohorts")
         write_bytes(folder / f"{cohort}.json", json.dumps(record).encode())
 
     def cohort(self, sweep: str, cohort: str) -> dict[str, Any]:
@@ -321,6 +313,15 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     if "://" in text and not text.startswith("file://"):
         raise StoreError(f"{text}: stores on object storage are not supported yet; give a local or mounted path")
     return Path(text.removeprefix("file://")).expanduser().absolute()
+
+
+def _made(folder: Path) -> Path:
+    """A folder, made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written ({plainly(error)})") from None
+    return folder
 
 
 def new_block() -> str:

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 from sweeps import small
@@ -111,6 +112,20 @@ def test_a_store_that_takes_no_more_stops_the_sweep_and_fails_no_run(
         with pytest.raises(OrchestratorError, match="no space left"):
             run_sweep(small(tmp_path), store_path=tmp_path / "store", launcher="inline")
     assert run_sweep(small(tmp_path), store_path=tmp_path / "store", launcher="inline").trained == 6
+
+
+def test_a_disk_that_fills_up_under_a_checkpoint_fails_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, store = small(tmp_path, "base.budget.steps=3000"), tmp_path / "store"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        with pytest.raises(OrchestratorError, match="No space left on device"):
+            run_sweep(sweep, store_path=store, launcher="inline", checkpoint_s=0.1)
+    assert "failed" not in Store(store).statuses().values()
+    assert run_sweep(sweep, store_path=store, launcher="inline").failed == 0
 
 
 class Interrupting:
