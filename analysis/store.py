@@ -5,6 +5,7 @@
     STORE/metrics/BLOCK.parquet          their curves, whole: one row a (run_id, step)
     STORE/digests/BLOCK.parquet          the same curves as about a hundred bins each: what analyses read
     STORE/checkpoints/COHORT.npz         latest state of an unfinished cohort, by run
+    STORE/snapshots/RUN-STEP.npz         a run's weights after so many updates, where its spec asks for them
     STORE/sweeps/NAME/…                  a sweep's record, resolved YAML, cohorts, reports
 
 A run's curve is written when the run ends, under the same block name as its ledger row, so no
@@ -37,6 +38,7 @@ from analysis.bins import digest_rows
 from analysis.errors import StoreError
 from analysis.files import aside, plainly, read_arrays, read_parquet, write_bytes, write_parquet
 from analysis.schema import RUNS, SCHEMA_VERSION, schema, spec_column, unify
+from analysis.snapshots import Snapshots
 
 _MARKER = "eureka.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -65,6 +67,7 @@ class Store:
             raise StoreError(
                 f"{self.path}: written by a newer eureka (layout {version}; this one knows {SCHEMA_VERSION})"
             )
+        self.snapshots = Snapshots(self.path / "snapshots")
         self._seen: set[str] = set()
         self._status: dict[str, str] = {}
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -123,7 +124,7 @@ def check(store: Store) -> list[str]:
         problems.append(f"metrics/{block}.parquet: belongs to no ledger file; its rows are no one's")
     strays = {path.stem for path in store.files("digests")} - set(store.blocks())
     problems += [f"digests/{block}.parquet: belongs to no ledger file" for block in sorted(strays)]
-    return problems + _checkpoints(store) + _sweeps(store)
+    return problems + _checkpoints(store) + _snapshots(store) + _sweeps(store)
 
 
 def _curves(store: Store, block: str, ledger: pa.Table) -> list[str]:
@@ -193,6 +194,30 @@ def _checkpoints(store: Store) -> list[str]:
         except StoreError as error:
             problems.append(f"checkpoints/{path.name}: damaged; its runs will start afresh ({error})")
     return problems
+
+
+def _snapshots(store: Store) -> list[str]:
+    """Each snapshot is whole; and a run that is done has those that its spec asks for by number."""
+    problems, there = [], set(store.snapshots.there())
+    for run, step in sorted(there):
+        try:
+            store.snapshots.load(run, step)
+        except StoreError as error:
+            problems.append(f"snapshots/{run}-{step}.npz: damaged; remove it, and train run {run} again ({error})")
+    for path in store.files("runs") if there else ():
+        with contextlib.suppress(StoreError):
+            if "log.snapshots" in read_schema(path).names:
+                rows = read_parquet(path, columns=["run_id", "status", "steps", "log.snapshots"]).to_pylist()
+                problems += [problem for row in rows for problem in _lacking(row, there)]
+    return problems
+
+
+def _lacking(row: dict[str, Any], there: set[tuple[str, int]]) -> list[str]:
+    wanted = [int(word) for word in (row["log.snapshots"] or "").split() if word.isdecimal()]
+    lacking = [step for step in wanted if step <= row["steps"] and (row["run_id"], step) not in there]
+    if row["status"] == "failed" or not lacking:
+        return []
+    return [f"run {row['run_id']}: no snapshot after {', '.join(map(str, lacking))} updates, which its spec asks for"]
 
 
 def _sweeps(store: Store) -> list[str]:
