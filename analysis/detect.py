@@ -8,16 +8,16 @@ competing exit. A `failed` run has no say in any estimate, and stays in the coun
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import polars as pl
 
 from analysis import frames, rules
 from analysis.detectors import DETECTORS, Detector, detector_named
 from analysis.digest import digest as digest_of
-from analysis.drops import OVER
 from analysis.falls import falls, judged, with_verdicts
 from analysis.levels import crossings, facts, require_levels
+from analysis.panel import OVER, Panel, panel
+from analysis.schema import RUNS
 from analysis.store import Store
 
 __all__ = [
@@ -72,23 +72,14 @@ DROPS_SCHEMA: dict[str, pl.DataType] = {
 
 
 def detect_events(
-    metrics: pl.LazyFrame,
-    *,
-    runs: pl.DataFrame,
-    detector: str | Detector = "contrast-1",
-    metric: str | None = None,
-    floor: str | float | None = None,
-    falls: bool = True,
+    metrics: pl.LazyFrame, *, runs: pl.DataFrame, detector: str | Detector = "contrast-1"
 ) -> pl.DataFrame:
     """EVENTS of the given runs from their METRICS rows; `stored_events` reads the store's digests instead.
 
     Args:
         metrics: METRICS rows; rows of other runs are ignored.
         runs: RUNS rows.
-        detector: a registered name, or a Detector of your own.
-        metric: another METRICS column (the detector's name gains `:metric`).
-        floor: that metric's best value, a RUNS column or a number; without one, the best bin of each run.
-        falls: whether learning lowers that metric, as it does entropy; False for one that rises, as attention mass.
+        detector: a registered name, or a Detector: your own, or a registered one `reading` another metric.
 
     Returns:
         One row a run, in the order of `runs`, with the columns of EVENTS_SCHEMA.
@@ -99,29 +90,15 @@ def detect_events(
 
     Checked by: test_detect.py, on simulated families with known answers
     """
-    chosen = _chosen(detector, metric=metric, floor=floor, falls=falls)
+    chosen = detector_named(detector) if isinstance(detector, str) else detector
     binned = digest_of(metrics, runs=runs, metric=chosen.metric, bin_steps=chosen.bin_steps)
     return events_of(binned, runs=runs, detector=chosen)
 
 
 def stored_events(
-    store: Store,
-    *,
-    run_ids: Collection[str] | None = None,
-    detector: str | Detector = "contrast-1",
-    metric: str | None = None,
-    floor: str | float | None = None,
-    falls: bool = True,
+    store: Store, *, run_ids: Collection[str] | None = None, detector: str | Detector = "contrast-1"
 ) -> pl.DataFrame:
-    """EVENTS of a store's runs, from the digests that it keeps.
-
-    Args:
-        store: the store.
-        run_ids: of these runs only.
-        detector: as of `detect_events`; and so the others.
-        metric: another METRICS column.
-        floor: that metric's best value.
-        falls: whether learning lowers that metric.
+    """EVENTS of a store's runs (of these only, where given) from the digests that it keeps; see `detect_events`.
 
     Returns:
         One row a committed run, sorted by run_id; none for a store without runs.
@@ -129,27 +106,26 @@ def stored_events(
     Raises:
         As `detect_events`, and StoreError for a damaged store.
 
-    Checked by: test_detect.py::test_events_from_stored_digests_are_those_of_the_curves
+    Checked by: test_detect_store.py::test_events_from_stored_digests_are_those_of_the_curves
     """
-    chosen = _chosen(detector, metric=metric, floor=floor, falls=falls)
-    rows = frames.runs(store, run_ids=run_ids)
+    chosen = detector_named(detector) if isinstance(detector, str) else detector
+    rows = frames.runs(store, run_ids=run_ids, columns=_columns_for(chosen))
     if rows.is_empty():
         return pl.DataFrame(schema=EVENTS_SCHEMA)
     binned = frames.digest(store, metric=chosen.metric, run_ids=run_ids, bin_steps=chosen.bin_steps)
     return events_of(binned, runs=rows, detector=chosen)
 
 
-def _chosen(detector: str | Detector, *, metric: str | None, floor: str | float | None, falls: bool) -> Detector:
-    chosen = detector_named(detector) if isinstance(detector, str) else detector
-    if metric is None:
-        return chosen
-    name = f"{chosen.name}:{metric}"
-    return replace(chosen, name=name, metric=metric, floor=floor, plateau=None, falls=falls)
+def _columns_for(detector: Detector) -> list[str]:
+    """What a detector reads of RUNS, and every level that a refusal would list."""
+    levels = [level for level in (detector.floor, detector.plateau) if isinstance(level, str)]
+    known = [column.name for column in RUNS if column.name.startswith("level.")]
+    return list(dict.fromkeys(["run_id", "config_id", "status", "steps", *known, *levels]))
 
 
 def events_of(digest: pl.DataFrame, *, runs: pl.DataFrame, detector: Detector) -> pl.DataFrame:
     """EVENTS from a digest already made; see `detect_events`."""
-    falling = digest if detector.falls else digest.with_columns(value=-pl.col("value"))
+    falling = _falling(digest, by=detector)
     known = facts(falling, runs=runs, by=detector)
     if detector.method == "contrast":
         rows = judged(falls(falling, known, by=detector), known, by=detector)
@@ -161,6 +137,10 @@ def events_of(digest: pl.DataFrame, *, runs: pl.DataFrame, detector: Detector) -
     return as_events(
         rows.join(rules.breakthroughness(falling), on=OVER, how="left", maintain_order="left"), by=detector
     )
+
+
+def _falling(digest: pl.DataFrame, *, by: Detector) -> Panel:
+    return panel(digest if by.falls else digest.with_columns(value=-pl.col("value")))
 
 
 def with_measured_rise(events: pl.DataFrame, *, detector: Detector, by: Sequence[str] = ()) -> pl.DataFrame:
@@ -176,7 +156,7 @@ def with_measured_rise(events: pl.DataFrame, *, detector: Detector, by: Sequence
         by: the groups, `task.name` in a store of several tasks.
 
     Source: statistics.md section 1.2, detectable censoring time.
-    Checked by: test_detect.py::test_a_slower_task_is_detectable_for_a_shorter_time
+    Checked by: test_detect_drops.py::test_a_slower_task_is_detectable_for_a_shorter_time
     """
     had = pl.col("rise_ratio").filter(pl.col("status") == "eureka")
     measured = pl.when(had.count() >= _FEWEST_RISES).then(had.median()).otherwise(detector.usual_rise)
@@ -195,9 +175,9 @@ def drops_of(digest: pl.DataFrame, *, runs: pl.DataFrame, detector: Detector) ->
     Returns:
         One row a (run, fall) with the columns of DROPS_SCHEMA.
 
-    Checked by: test_detect.py::test_every_fall_has_a_row_in_the_order_of_time
+    Checked by: test_detect_drops.py::test_every_fall_has_a_row_in_the_order_of_time
     """
-    falling = digest if detector.falls else digest.with_columns(value=-pl.col("value"))
+    falling = _falling(digest, by=detector)
     sign = 1.0 if detector.falls else -1.0
     found = with_verdicts(falls(falling, facts(falling, runs=runs, by=detector), by=detector), by=detector)
     verdict = (

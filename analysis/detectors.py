@@ -1,11 +1,14 @@
 """Named, versioned definitions of the event; a changed threshold is a new name.
 
+A name fixes which runs had their eureka and when, to the last digit. Why another had none (`kind`) may be told better
+under the same name, as long as what is `gradual` stays.
+
 `contrast-1` is ours and the default, `level-1` the second witness; both also read accuracy. The others are what papers
 went by, as far as it is a rule, so that their numbers can be set beside ours: each reads a run's bins as its
 evaluations. Their weaknesses are part of them; tests/benchmarks/bench_detector.py measures these.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from analysis.drops import Contrast
@@ -81,6 +84,17 @@ class Detector:
     solved_share: float = 0.5
     usual_rise: float = 1.24
     rule: Rule = field(default_factory=Rule)
+
+    def reading(self, metric: str, *, floor: str | float | None = None, falls: bool = True) -> "Detector":
+        """The same definition of another METRICS column; its name gains `:metric`.
+
+        Args:
+            metric: the column.
+            floor: its best value, a RUNS column or a number; without one, the best bin of each run.
+            falls: whether learning lowers it, as it does entropy; False for one that rises, as attention mass.
+        """
+        name = f"{self.name}:{metric}"
+        return replace(self, name=name, metric=metric, floor=floor, plateau=None, falls=falls)
 
 
 _ACCURACY: dict[str, Any] = {

@@ -7,16 +7,20 @@ and that lasts. Lengths are ratios of steps and heights ratios of loss above flo
 Source: statistics.md section 1.2.
 """
 
+import numpy as np
 import polars as pl
 
 from analysis.detectors import Detector
-from analysis.drops import OVER, find_drops, smoothed
+from analysis.drops import find_drops
+from analysis.panel import OVER, Panel, cells, first_true
+
+_BEGUN = 0.2  # of what was left to the floor: below, it may be noise [1]
 
 
-def falls(digest: pl.DataFrame, facts: pl.DataFrame, *, by: Detector) -> pl.DataFrame:
+def falls(bins: Panel, facts: pl.DataFrame, *, by: Detector) -> pl.DataFrame:
     """Every fall of every run with the ratios that it is judged by; nothing here depends on a threshold of `by`."""
-    drops = find_drops(digest, by=by.contrast).join(facts, on=OVER)
-    return _with_drift(_with_previous_end(drops), digest).with_columns(
+    drops = find_drops(bins, by=by.contrast).join(facts, on=OVER)
+    return _with_drift(_with_previous_end(drops), bins).with_columns(
         relative_gap=pl.col("gap")
         / pl.when(pl.col("plateau_level") > pl.col("floor")).then(pl.col("plateau_level") - pl.col("floor")),
         rise_ratio=pl.col("completion_step") / pl.col("onset_step"),
@@ -25,19 +29,27 @@ def falls(digest: pl.DataFrame, facts: pl.DataFrame, *, by: Detector) -> pl.Data
 
 
 def with_verdicts(falls: pl.DataFrame, *, by: Detector) -> pl.DataFrame:
-    """Adds `is_eureka`, `is_relapse` (it was one, and did not last) and `is_falling` (the run ended over it)."""
+    """Adds `is_eureka`, `is_relapse` (it was one, and did not last) and `is_falling` (the run ended over it).
+
+    A fall whose contrast never went down again is one that the run ended over even where nine tenths of it were never
+    reached, or its last bins are too few to say how far it went: then its contrast says so.
+    """
     halfway = pl.col("gap") * 0.5
     far = (pl.col("relative_gap") >= by.least_gap) & (
         pl.col("plateau").is_null()
         | pl.col("solved_level").is_null()
         | (pl.col("after_level") <= pl.col("solved_level"))
     )
-    abrupt = (
-        (pl.col("rise_ratio") <= by.most_rise)
-        & (pl.col("drift") <= by.most_drift)
+    waited = (
+        (pl.col("drift") <= by.most_drift)
         & (pl.col("plateau_ratio") >= by.least_plateau_ratio)
         & (pl.col("onset_bin") - pl.col("previous_bin") >= by.least_plateau_bins)
     )
+    abrupt = waited & (pl.col("rise_ratio") <= by.most_rise)
+    unfinished = pl.col("hits_end") & pl.col("completion_step").is_null()
+    so_far = pl.when(unfinished).then(pl.col("last_step") / pl.col("onset_step")).otherwise("rise_ratio")
+    seen = pl.when("hits_end").then(pl.max_horizontal("contrast", "gap")).otherwise("gap")
+    begun = seen >= _BEGUN * pl.col("gap") / pl.col("relative_gap")
     settled = pl.col("bins_after") >= by.settled_bins
     holds = pl.col("median_after") < pl.col("plateau_level") - halfway
     held_to_end = (pl.col("last_level") < pl.col("plateau_level") - 0.8 * halfway) | (
@@ -47,7 +59,7 @@ def with_verdicts(falls: pl.DataFrame, *, by: Detector) -> pl.DataFrame:
         is_eureka=(far & abrupt & settled & holds & held_to_end).fill_null(False),
         is_relapse=(far & abrupt & settled & ~(holds & held_to_end)).fill_null(False),
         is_falling=(
-            (pl.col("relative_gap") >= 0.2) & abrupt & ~settled & (pl.col("run_status") != "diverged")
+            begun & waited & (so_far <= by.most_rise) & ~settled & (pl.col("run_status") != "diverged")
         ).fill_null(False),
     )
 
@@ -103,16 +115,12 @@ def _with_previous_end(falls: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _with_drift(falls: pl.DataFrame, digest: pl.DataFrame) -> pl.DataFrame:
+def _with_drift(falls: pl.DataFrame, bins: Panel) -> pl.DataFrame:
     """Adds `drift`: how far the metric fell in the octave before onset, or since the fall before that, in gaps [1]."""
-    since = pl.max_horizontal(pl.col("onset_step") / 2, "previous_end")
-    levels = smoothed(digest).select(OVER, "bin", "at_step", "level")
-    then = (
-        falls.select(OVER, "eureka_step", since=since)
-        .join(levels, on=OVER)
-        .sort(OVER, "bin")
-        .group_by(OVER, "eureka_step")
-        .agg(level_then=pl.col("level").filter(pl.col("at_step") >= pl.col("since")).first())
-    )
-    drift = (pl.col("level_then") - pl.col("plateau_level")) / pl.col("gap")
-    return falls.join(then, on=[OVER, "eureka_step"], how="left").with_columns(drift=drift)
+    since = falls.select(pl.max_horizontal(pl.col("onset_step") / 2, "previous_end")).to_series().to_numpy()
+    rows = pl.DataFrame({OVER: bins.run_ids, "row": np.arange(len(bins.run_ids))})
+    row = falls.select(OVER).join(rows, on=OVER, how="left", maintain_order="left")["row"].to_numpy()
+    with np.errstate(invalid="ignore"):
+        then = cells(bins.level[row], first_true(bins.at_step[row] >= since[:, None]))
+    level_then = pl.Series("level_then", then, nan_to_null=True)
+    return falls.with_columns(drift=(level_then - pl.col("plateau_level")) / pl.col("gap"))

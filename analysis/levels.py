@@ -7,24 +7,25 @@ the task's plateau to its floor. It counts gradual solutions too: P(solved) and 
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from analysis.detectors import Detector
-from analysis.drops import OVER, smoothed
 from analysis.errors import AnalysisError, NoSuchColumn
+from analysis.panel import OVER, Array, Panel, cells, first_true, medians_where, panel
 
 
-def facts(digest: pl.DataFrame, *, runs: pl.DataFrame, by: Detector) -> pl.DataFrame:
+def facts(bins: Panel, *, runs: pl.DataFrame, by: Detector) -> pl.DataFrame:
     """What judging a run needs beside its falls.
 
     Args:
-        digest: of a metric that falls (negate one that rises).
+        bins: of a metric that falls.
         runs: RUNS rows.
         by: the detector.
 
     Returns:
         One row a run, in the order of `runs`: its identity and end; plateau and floor of the task; floor, the lowest
-        bin where the task has none; solved_level, solved_step in (solved_after, solved_by]; last_level;
+        bin where the task has none; solved_level, solved_step in (solved_after, solved_by]; last_step, last_level;
         detectable_step; null where there is no bin.
 
     Raises:
@@ -40,45 +41,46 @@ def facts(digest: pl.DataFrame, *, runs: pl.DataFrame, by: Detector) -> pl.DataF
         floor=sign * _level(by.floor, runs=runs),
         plateau=sign * _level(by.plateau, runs=runs),
     )
-    bins = smoothed(digest).join(known, on=OVER)
-    reference = pl.col("plateau").fill_null(pl.col("level").first().over(OVER))
-    bins = bins.with_columns(
-        solved_level=reference
-        - by.solved_share * (reference - pl.col("floor")),  # null where the task has no known floor
-        floor=pl.col("floor").fill_null(pl.col("level").min().over(OVER)),
-    )
-    ahead = pl.col("level").rolling_max(by.settled_bins).shift(1 - by.settled_bins).over(OVER)  # null near the end
-    bins = bins.with_columns(below=(ahead <= pl.col("solved_level")).fill_null(False))
-    first = bins.filter("below").group_by(OVER).agg(first_below=pl.col("bin").min())
-    crossed = (
-        bins.join(first, on=OVER)
-        .filter(pl.col("bin").is_between(pl.col("first_below") - 1, pl.col("first_below")))
-        .sort(OVER, "bin")
-        .group_by(OVER)
-        .agg(
-            solved_after=pl.col("at_step").first(),
-            solved_step=_between(pl.col("at_step"), pl.col("level"), pl.col("solved_level").first()),
-            solved_by=pl.col("at_step").last(),
-        )
-    )
-    ends = bins.group_by(OVER).agg(
-        pl.col("floor", "solved_level", "n_bins").first(),
-        first_step=pl.col("at_step").first(),
-        last_level=pl.col("value").tail(3).median(),
-        detectable_step=pl.col("at_step").tail(by.settled_bins).first() / by.usual_rise**0.5,
-    )
-    found = (
-        known.drop("floor").join(ends, on=OVER, how="left").join(crossed, on=OVER, how="left", maintain_order="left")
-    )
-    _require_values(found, metric=by.metric)
-    return found
+    task = pl.DataFrame({OVER: bins.run_ids}).join(known, on=OVER, how="left", maintain_order="left")
+    first_level, floor = cells(bins.level, 0 * bins.n_bins), _numbers(task["floor"])
+    reference = np.where(np.isnan(plateau := _numbers(task["plateau"])), first_level, plateau)
+    solved_level = reference - by.solved_share * (reference - floor)  # unknown where the task has no known floor
+    lowest = np.fmin.reduce(bins.level, axis=1, initial=np.nan)
+    last = bins.bins >= bins.n_bins[:, None] - 3
+    found = {
+        OVER: bins.run_ids,
+        "floor": np.where(np.isnan(floor), lowest, floor),
+        "solved_level": solved_level,
+        "n_bins": bins.n_bins,
+        "first_step": cells(bins.at_step, 0 * bins.n_bins),
+        "last_step": cells(bins.at_step, bins.n_bins - 1),
+        "last_level": medians_where(bins.value, last),
+        "detectable_step": cells(bins.at_step, np.maximum(bins.n_bins - by.settled_bins, 0)) / by.usual_rise**0.5,
+        **_crossed(bins, solved_level, settled_bins=by.settled_bins),
+    }
+    told = pl.DataFrame(found, nan_to_null=True, schema_overrides={OVER: pl.String})
+    rows = known.drop("floor").join(told, on=OVER, how="left", maintain_order="left")
+    _require_values(rows, metric=by.metric)
+    return rows
 
 
-def _between(at_step: pl.Expr, level: pl.Expr, height: pl.Expr) -> pl.Expr:
-    """Where two neighbouring bins cross a height; the bin itself when there is no bin before it."""
-    fall = level.first() - level.last()
-    share = pl.when(fall > 0).then((level.first() - height) / fall).otherwise(1.0).clip(0.0, 1.0)
-    return at_step.first() * (at_step.last() / at_step.first()) ** share
+def _crossed(bins: Panel, height: Array, *, settled_bins: int) -> dict[str, Array]:
+    """Where each run came below a height to stay for some bins; between the bin before it and it, if there is one."""
+    with np.errstate(invalid="ignore"):
+        is_low = np.pad(bins.level <= height[:, None], ((0, 0), (0, settled_bins - 1)))
+    width = bins.level.shape[1]
+    bin_ = first_true(np.logical_and.reduce([is_low[:, i : i + width] for i in range(settled_bins)]))
+    before = np.where(bin_ > 0, bin_ - 1, bin_)
+    fall = cells(bins.level, before) - cells(bins.level, bin_)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.clip(np.where(fall > 0, (cells(bins.level, before) - height) / fall, 1.0), 0.0, 1.0)
+    after, by = cells(bins.at_step, before), cells(bins.at_step, bin_)
+    return {"solved_after": after, "solved_step": after * (by / after) ** share, "solved_by": by}
+
+
+def _numbers(column: pl.Series) -> Array:
+    """A column with not-a-number for null."""
+    return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def _level(level: str | float | None, *, runs: pl.DataFrame) -> pl.Expr:
@@ -146,9 +148,9 @@ def level_times(
     Returns:
         One row a (run, share): run_id, share, solved_step [steps]; null where it was not reached.
 
-    Checked by: test_detect.py::test_level_times_come_later_for_a_deeper_level
+    Checked by: test_detect_drops.py::test_level_times_come_later_for_a_deeper_level
     """
-    falling = digest if by.falls else digest.with_columns(value=-pl.col("value"))
+    falling = panel(digest if by.falls else digest.with_columns(value=-pl.col("value")))
     parts = [
         facts(falling, runs=runs, by=replace(by, solved_share=share)).select(
             OVER, pl.lit(float(share)).alias("share"), "solved_step"

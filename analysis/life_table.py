@@ -45,6 +45,27 @@ def exits(events: pl.DataFrame, *, by: Sequence[str] = ()) -> pl.DataFrame:
     return left
 
 
+def at_risk(events: pl.DataFrame, *, at_steps: Sequence[float], by: Sequence[str] = ()) -> pl.DataFrame:
+    """How many runs were watched just before each of the given steps, and had not left: those that a curve rests on.
+
+    Returns:
+        One row a (group, step), sorted: the grouping columns; step [steps]; at_risk [runs], which entered before the
+        step, those begun from the start among them at every step.
+
+    Raises:
+        As `exits`.
+
+    Checked by: test_life_table.py::test_runs_at_risk_are_those_of_the_curve
+    """
+    left = exits(events, by=by)
+    entry = pl.col("entry_step").fill_null(_START) if "entry_step" in left.columns else pl.lit(_START)
+    entered = pl.when(entry > 0).then(entry).otherwise(_START) < pl.col("step")
+    steps = pl.DataFrame({"step": [float(step) for step in at_steps]}, schema={"step": pl.Float64})
+    counts = (entered & (pl.col("exit_step") >= pl.col("step"))).sum().cast(pl.Int64)
+    found = left.join(steps, how="cross").group_by([*by, "step"]).agg(at_risk=counts)
+    return found.sort([*by, "step"], nulls_last=True)
+
+
 def way() -> pl.Expr:
     """How a run left: eureka, lost (it can have none any more) or censored (it still might)."""
     lost = (pl.col("status") == "diverged") | (pl.col("kind") == "gradual")
@@ -75,7 +96,7 @@ def life_table(events: pl.DataFrame, *, by: Sequence[str]) -> tuple[list[str], p
         [steps]; n_eureka, n_lost, n_censored: exits at it; n: runs of the group; at_risk: watched just before it
         [runs]; hazard, of leaving other than by censoring; watched: share still watched after it, and
         watched_before; chance, lost: shares that left by it with a eureka, and without hope of one; variance of
-        chance; early: runs censored before it.
+        chance; early: runs censored before it; entered: runs begun before it.
     """
     groups = list(by) or [_ALL]
     left = exits(events, by=by)
@@ -101,8 +122,11 @@ def life_table(events: pl.DataFrame, *, by: Sequence[str]) -> tuple[list[str], p
 
 
 def effective_runs() -> pl.Expr:
-    """Runs that an uncensored estimate of this variance would have; at 0 and 1, all not stopped early [runs]."""
-    f, n = pl.col("chance"), pl.col("n").cast(pl.Float64)
+    """Runs that an uncensored estimate of this variance would have; at 0 and 1, all not stopped early [runs].
+
+    Runs that enter later say nothing yet.
+    """
+    f, n = pl.col("chance"), pl.col("entered").cast(pl.Float64)
     by_variance = (f * (1 - f) / pl.col("variance")).clip(upper_bound=n)
     return pl.when(pl.col("variance") > 0).then(by_variance).otherwise(n - pl.col("early"))
 
@@ -127,13 +151,16 @@ def _counts(left: pl.DataFrame, *, groups: list[str]) -> pl.DataFrame:
 
 
 def _at_risk(counts: pl.DataFrame, *, groups: list[str]) -> pl.DataFrame:
-    """Adds n and at_risk (entered before the step, not yet left), and drops steps at which runs only entered."""
+    """Adds n, entered (before the step), at_risk (and not yet left), and drops steps at which runs only entered."""
     leaving = pl.sum_horizontal(_WAYS)
     net = pl.col("n_entered") - leaving
     before = (net.cum_sum() - net).over(groups)
     is_start = pl.col("exit_step") == _START
+    entered = (pl.col("n_entered").cum_sum() - pl.col("n_entered")).over(groups)
     table = counts.with_columns(
-        n=leaving.sum().over(groups), at_risk=pl.when(is_start).then("n_entered").otherwise(before)
+        n=leaving.sum().over(groups),
+        at_risk=pl.when(is_start).then("n_entered").otherwise(before),
+        entered=pl.when(is_start).then("n_entered").otherwise(entered),
     )
     return table.filter(is_start | (leaving > 0)).drop("n_entered")
 

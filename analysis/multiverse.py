@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
-from scipy.stats import binom
 
 from analysis import frames, rules
 from analysis.detect import as_events
 from analysis.detectors import DETECTORS, Detector
-from analysis.drops import OVER
 from analysis.errors import AnalysisError, NoRuns, NoSuchColumn
 from analysis.falls import falls, judged
+from analysis.interval import median_interval
 from analysis.levels import facts
+from analysis.panel import OVER, panel
 from analysis.store import Store
 from analysis.survival import chance_by_step
 
@@ -181,7 +181,7 @@ def _universes(
     digest: pl.DataFrame, *, runs: pl.DataFrame, base: Detector, shares: Sequence[float], rises: Sequence[float]
 ) -> list[tuple[Detector, pl.DataFrame]]:
     """EVENTS under every threshold; the falls are searched for once."""
-    falling = digest if base.falls else digest.with_columns(value=-pl.col("value"))
+    falling = panel(digest if base.falls else digest.with_columns(value=-pl.col("value")))
     scores = rules.breakthroughness(falling)
     found = falls(falling, facts(falling, runs=runs, by=base), by=base).drop("solved_level")
     events = []
@@ -206,7 +206,7 @@ def _estimates(events: pl.DataFrame, *, by: list[str], at_step: float, level: fl
         .group_by(keys)
         .agg(n_eureka=pl.len().cast(pl.Int64), steps=pl.col("eureka_step").sort())
     )
-    rows = [_median(list(values), level=level) for values in steps["steps"].to_list()]
+    rows = [median_interval(list(values), level=level) for values in steps["steps"].to_list()]
     steps = steps.drop("steps").hstack(
         pl.DataFrame(rows, schema={name: ESTIMATES[name] for name in ("median_t50", "t50_lo", "t50_hi")}, orient="row")
     )
@@ -214,14 +214,6 @@ def _estimates(events: pl.DataFrame, *, by: list[str], at_step: float, level: fl
     return table.with_columns(pl.col("n_eureka").fill_null(0)).select(
         *by, *(pl.col(name).cast(dtype) for name, dtype in ESTIMATES.items())
     )
-
-
-def _median(steps: list[float], *, level: float) -> tuple[float, float | None, float | None]:
-    """Median with an interval between two of the ordered values, whatever their distribution [steps]."""
-    n = len(steps)
-    rank = int(binom.ppf((1 - level) / 2, n, 0.5))
-    middle = (steps[(n - 1) // 2] + steps[n // 2]) / 2
-    return (middle, steps[rank - 1], steps[n - rank]) if rank else (middle, None, None)
 
 
 def _with_flips(table: pl.DataFrame, *, axes: Sequence[str]) -> pl.DataFrame:

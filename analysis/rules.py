@@ -6,25 +6,26 @@ eureka-moment from ordinary decay, and the point of greatest acceleration exists
 
 from collections.abc import Callable
 
+import numpy as np
 import polars as pl
 
 from analysis.detectors import Detector
-from analysis.drops import OVER, smoothed
 from analysis.levels import require_levels, unmeasured
+from analysis.panel import OVER, Panel, cells, medians
 
 _AT = ("after_step", "eureka_step", "by_step")
 _SIDE = 3  # sessions on each side of a sudden gain
 
 
-def judged(digest: pl.DataFrame, facts: pl.DataFrame, *, by: Detector) -> pl.DataFrame:
+def judged(panel: Panel, facts: pl.DataFrame, *, by: Detector) -> pl.DataFrame:
     """Facts, and where the detector's rule fires; the columns of `levels.crossings`.
 
     Args:
-        digest: of a metric that falls (negate one that rises).
+        panel: of a metric that falls.
         facts: rows of `levels.facts`.
         by: a detector whose method is in RULES.
     """
-    bins = smoothed(digest).sort(OVER, "bin").with_columns(before=pl.col("at_step").shift(1).over(OVER))
+    bins = panel.frame().with_columns(before=pl.col("at_step").shift(1).over(OVER))
     bins = bins.with_columns(pl.col("before").fill_null(pl.col("at_step")))
     fired = RULES[by.method](bins, facts, by)
     rows = facts.join(fired.select(OVER, *_AT), on=OVER, how="left", maintain_order="left")
@@ -116,11 +117,11 @@ RULES: dict[str, Callable[[pl.DataFrame, pl.DataFrame, Detector], pl.DataFrame]]
 }
 
 
-def breakthroughness(digest: pl.DataFrame) -> pl.DataFrame:
+def breakthroughness(bins: Panel) -> pl.DataFrame:
     """How much of a run's change happens in few of its bins: sign * (best - worst) / root of the median squared step.
 
     Args:
-        digest: of a metric that falls (negate one that rises).
+        bins: of a metric that falls.
 
     Returns:
         One row a run: run_id, breakthroughness [1]; negative where the run got worse, null where most bins are alike.
@@ -128,8 +129,11 @@ def breakthroughness(digest: pl.DataFrame) -> pl.DataFrame:
     Source: Srivastava et al. 2022, arXiv 2206.04615, appendix on linearity and breakthroughness.
     Checked by: test_detect_rules.py::test_breakthroughness_is_the_formula_on_a_small_example
     """
-    value = pl.col("value")
-    sign = (value.arg_min().cast(pl.Int64) - value.arg_max().cast(pl.Int64)).sign()
-    steps = (value.diff() ** 2).median().sqrt()
-    score = pl.when(steps > 0).then(sign * (value.max() - value.min()) / steps)
-    return digest.sort(OVER, "bin").group_by(OVER, maintain_order=True).agg(breakthroughness=score)
+    if not len(bins.n_bins):
+        return pl.DataFrame(schema={OVER: pl.String, "breakthroughness": pl.Float64})
+    best, worst = np.nanargmin(bins.value, axis=1), np.nanargmax(bins.value, axis=1)
+    most = cells(bins.value, worst) - cells(bins.value, best)
+    steps = np.sqrt(medians(np.diff(bins.value, axis=1) ** 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        score = np.where(steps > 0, np.sign(best - worst) * most / steps, np.nan)
+    return pl.DataFrame({OVER: bins.run_ids, "breakthroughness": score}, nan_to_null=True)

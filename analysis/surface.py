@@ -200,7 +200,7 @@ def _points(events: pl.DataFrame, *, axes: Sequence[str], at_step: float) -> pl.
     known = (pl.col("step").max() >= at_step) | (pl.col("watched").last() <= 1e-9)
     begun = pl.col("step") <= at_step
     read = table.group_by(groups, maintain_order=True).agg(
-        pl.col("chance", "variance").filter(begun).last(),
+        pl.col("chance", "variance", "entered").filter(begun).last(),
         pl.col("n").first(),
         early=pl.col("n_censored").filter(pl.col("step") < at_step).sum(),
         is_known=known,

@@ -187,7 +187,7 @@ def _chance(groups: list[str], table: pl.DataFrame, *, at_steps: Sequence[float]
         table.join(asked, how="cross")
         .group_by([*groups, "at"], maintain_order=True)
         .agg(
-            pl.col("chance", "variance").filter(passed).last(),
+            pl.col("chance", "variance", "entered").filter(passed).last(),
             pl.col("n").first(),
             early=pl.col("n_censored").filter(pl.col("step") < pl.col("at")).sum(),
             is_known=(pl.col("step").max() >= pl.col("at").first()) | (pl.col("watched").last() <= 1e-9),

@@ -10,8 +10,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
+from analysis.detect import Detector, detect_events
+
 Draw = Callable[[np.random.Generator], tuple[np.ndarray, float]]  # curve [steps], true midpoint [steps], NaN for none
 LOGISTIC = 2 * np.log(9)  # exponent of a fall with rise ratio r is LOGISTIC / ln(r)
+N = 40  # runs of a family
+TASK = {"floor": 0.01, "plateau": 0.95}  # of the short runs [nats]
 
 
 def ar1_noise(rng: np.random.Generator, *, steps: int, sd: float, rho: float = 0.5) -> np.ndarray:
@@ -118,3 +122,26 @@ def tables(
         schema_overrides={"run_id": pl.String},
     )
     return runs, metrics.lazy()
+
+
+def detected_family(name: str, *, sd: float, n: int = N, seed: int = 1) -> pl.DataFrame:
+    """EVENTS of runs of a long family, with the `truth` [steps]."""
+    rng = np.random.default_rng(seed)
+    curves, truth = zip(*(long_family(name, sd=sd)(rng) for _ in range(n)), strict=True)
+    runs, metrics = tables(curves)
+    return detect_events(metrics, runs=runs).with_columns(truth=pl.Series(truth))
+
+
+def detected_short(n: int = N, *, seed: int = 0, **options: object) -> pl.DataFrame:
+    """EVENTS of short runs that are drawn alike."""
+    rng = np.random.default_rng(seed)
+    runs, metrics = tables([short_run(rng, **options) for _ in range(n)], **TASK)  # type: ignore[arg-type]
+    return detect_events(metrics, runs=runs)
+
+
+def detected_one(
+    curve: np.ndarray, *, status: str = "finished", detector: str | Detector = "contrast-1"
+) -> dict[str, object]:
+    """The event of one curve."""
+    runs, metrics = tables([curve], status=[status], **TASK)  # type: ignore[arg-type]
+    return detect_events(metrics, runs=runs, detector=detector).row(0, named=True)

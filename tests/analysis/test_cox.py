@@ -32,6 +32,36 @@ def test_coefficients_are_rs():
     assert (found.beta[0], found.se[0]) == pytest.approx((0.9155, 0.5119), abs=5e-5)
 
 
+def test_likelihood_ratio_is_rs_on_aml():
+    # doaml.Rout.save: likelihood ratio 3.38 on one degree; at zero each of the tied events has an equal share (Efron)
+    table = aml()
+    steps, came = table["end_step"].to_numpy(), (table["status"] == "eureka").to_numpy()
+    found = cox(censored(steps, came), design=one_term(table["arm"] == "not"), cluster=None)
+    at_zero = 0.0
+    for step in np.unique(steps[came]):
+        at_risk, tied = (steps >= step).sum(), (came & (steps == step)).sum()
+        at_zero -= np.log(at_risk - np.arange(tied)).sum()
+    assert 2 * (found.value - at_zero) == pytest.approx(3.38, abs=5e-3)
+
+
+def test_breslows_ties_are_rs_where_efrons_are_ours():
+    # the project's Cox is Efron's alone; that the same rows give R's Breslow numbers says that they are R's rows.
+    # `validate` vignette book 1: ln((3 + sqrt 33) / 2); aml, doaml.Rout.save: .9042 (.5122)
+    duration = pytest.importorskip("statsmodels.duration.hazard_regression")
+    steps, came, x = np.array([1, 1, 6, 6, 8, 9.0]), np.array([1, 0, 1, 1, 0, 1]), np.array([1, 1, 1, 0, 0, 0.0])
+    six = duration.PHReg(steps, x[:, None], status=came, ties="breslow").fit()
+    assert six.params[0] == pytest.approx(np.log((3 + np.sqrt(33)) / 2), abs=1e-6)
+    table = aml()
+    steps, came = table["end_step"].to_numpy(), (table["status"] == "eureka").to_numpy()
+    other = (table["arm"] == "not").to_numpy().astype(float)
+    theirs = {
+        ties: duration.PHReg(steps, other[:, None], status=came, ties=ties).fit() for ties in ("breslow", "efron")
+    }
+    assert (theirs["breslow"].params[0], theirs["breslow"].bse[0]) == pytest.approx((0.9042, 0.5122), abs=5e-5)
+    ours = cox(censored(steps, came), design=one_term(other), cluster=None)
+    assert (ours.beta[0], ours.se[0]) == pytest.approx((theirs["efron"].params[0], theirs["efron"].bse[0]), abs=5e-6)
+
+
 def test_log_rank_is_rs_on_aml():
     statistic, p = log_rank(aml(), arm="arm", between=("maintained", "not"))
     assert (statistic, p) == pytest.approx((3.3964, 0.0653), abs=5e-5)

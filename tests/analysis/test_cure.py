@@ -1,4 +1,8 @@
-"""Fits against Stata, R and SAS: the numbers that others published."""
+"""Fits against Stata, R and SAS: the numbers that others published.
+
+Not here: the proportional-hazards mixture cure of R's smcure on e1684 (Cai et al. 2012). This project has no such
+model, and none of lifelines, statsmodels and SurPyval carries the 284 patients, which come with R packages.
+"""
 
 import numpy as np
 import pytest
@@ -6,6 +10,7 @@ import pytest
 from analysis.errors import AnalysisError, NoRuns
 from analysis.models.families import FAMILIES
 from analysis.models.maximise import fit
+from analysis.models.promotion import promotion
 from analysis.models.times import Times
 
 datasets = pytest.importorskip("lifelines.datasets")
@@ -49,6 +54,35 @@ def test_log_normal_cure_is_statas(breast_cancer):
     assert (found.theta[2], error[2]) == pytest.approx((-0.0933944, 0.0800745), abs=1e-4)
     assert 1 / (1 + np.exp(found.gamma[0])) == pytest.approx(0.2774585, abs=1e-5)
     assert found.value == pytest.approx(-2615.916, abs=1e-3)
+
+
+def test_non_mixture_weibull_cure_is_statas(breast_cancer):
+    # Stata's strsnmix, in the same tests: logit cured -.5151878, ln gamma .5110451, ln lambda -12.16467; log-likelihood
+    # of statistics.md 5.9
+    found = promotion(breast_cancer, family=FAMILIES["weibull"])
+    logit, location, log_scale = found.theta
+    assert found.converged
+    assert (logit, -log_scale) == pytest.approx((-0.5151878, 0.5110451), abs=2e-4)
+    assert -location / np.exp(log_scale) == pytest.approx(-12.16467, abs=2e-3)
+    assert found.value == pytest.approx(-2625.724, abs=1e-3)
+    assert found.ever == pytest.approx(1 - 1 / (1 + np.exp(0.5151878)), abs=1e-4)
+
+
+def test_non_mixture_bounds_entries_and_lost_runs_are_heard():
+    rng = np.random.default_rng(0)
+    steps = np.where(rng.random(400) < 0.6, rng.lognormal(3, 0.5, 400), np.inf)
+    known = censored(np.minimum(steps, 200), steps <= 200)
+    exact = promotion(known, family=FAMILIES["lognormal"])
+    assert exact.ever == pytest.approx(0.6, abs=0.06)
+    narrow = Times(np.where(known.is_event, known.low * (1 - 1e-5), known.low), known.high, known.entry, known.is_lost)
+    np.testing.assert_allclose(promotion(narrow, family=FAMILIES["lognormal"]).theta, exact.theta, atol=1e-3)
+    lost = Times(known.low, known.high, known.entry, ~known.is_event)  # at 200 steps none was still to come
+    np.testing.assert_allclose(promotion(lost, family=FAMILIES["lognormal"]).theta, exact.theta, atol=1e-2)
+    late = known.take(known.low > 20)
+    late = Times(late.low, late.high, np.full(late.n, 20.0), late.is_lost)  # chosen for not having had it by 20
+    assert promotion(late, family=FAMILIES["lognormal"]).ever == pytest.approx(0.6, abs=0.1)
+    with pytest.raises(NoRuns, match="expected two or more"):
+        promotion(censored([5, 6], [True, False]), family=FAMILIES["weibull"])
 
 
 def test_weibull_regression_is_rs_on_lung():

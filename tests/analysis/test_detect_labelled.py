@@ -69,3 +69,14 @@ def test_sparse_parity_is_found_as_often_as_it_is_solved(seen):
     parity = seen.filter((pl.col("source") == "parity 24,3") & (pl.col("kind_a") == "eureka"))
     assert parity.height >= 50
     assert (parity["status_event"] == "eureka").mean() >= 57 / 63  # statistics.md section 1.4
+
+
+def test_the_online_rule_and_the_detector_agree(seen):
+    # bench_detector.py prints the same counts; the one more was half-way down only when its run ended
+    engine = seen.filter(pl.col("source").str.starts_with("two_step"))
+    assert engine.height >= 90
+    online, ours = engine["online_event_step"].is_not_null(), engine["status_event"] == "eureka"
+    assert not (ours & ~online).any()
+    assert (online & ~ours).sum() <= 1
+    late = engine.select((pl.col("online_event_step") / pl.col("eureka_step")).log()).to_series().drop_nulls()
+    assert 0 < late.quantile(0.05) < late.quantile(0.95) < 0.06  # the rule waits for its average to come down

@@ -7,6 +7,7 @@ from curves import fall, tables
 
 from analysis.detect import DETECTORS, detect_events
 from analysis.errors import AnalysisError
+from analysis.panel import panel
 from analysis.rules import breakthroughness
 
 STEPS = 4000
@@ -92,7 +93,8 @@ def test_the_epoch_rule_asks_for_known_levels():
 def test_breakthroughness_is_the_formula_on_a_small_example():
     values = [5.0, 4.9, 4.7, 1.7, 1.6]
     digest = pl.DataFrame({"run_id": ["a"] * 5 + ["b"] * 5, "bin": [*range(5)] * 2, "value": [*values, *values[::-1]]})
-    found = dict(breakthroughness(digest).iter_rows())
+    digest = digest.with_columns(at_step=16.0 * (1 + pl.col("bin")), n_steps=16)
+    found = dict(breakthroughness(panel(digest)).iter_rows())
     by_hand = (5.0 - 1.6) / np.sqrt(np.median([0.1**2, 0.2**2, 3.0**2, 0.1**2]))
     assert found["a"] == pytest.approx(by_hand)
     assert found["b"] == pytest.approx(-by_hand)

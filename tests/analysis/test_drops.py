@@ -6,12 +6,13 @@ import pytest
 from curves import fall, tables
 
 from analysis.digest import digest
-from analysis.drops import Contrast, contrast, find_drops, smoothed
+from analysis.drops import Contrast, contrast, find_drops
+from analysis.panel import panel
 
 
 def drops(curve):
     runs, metrics = tables([curve])
-    return find_drops(digest(metrics, runs=runs), by=Contrast())
+    return find_drops(panel(digest(metrics, runs=runs)), by=Contrast())
 
 
 def test_a_logistic_fall_is_measured_where_it_was_drawn():
@@ -48,8 +49,8 @@ def test_two_falls_are_found_and_neither_covers_the_other():
 def test_noise_of_the_contrast_is_what_white_noise_gives():
     rng = np.random.default_rng(0)
     runs, metrics = tables([rng.normal(1, 0.3, 1500) for _ in range(100)])
-    found = contrast(smoothed(digest(metrics, runs=runs)), by=Contrast()).filter(pl.col("bin").is_between(20, 40))
-    actual, claimed = found["contrast"].std(), found["noise"].mean()
+    height, noise = contrast(panel(digest(metrics, runs=runs)), by=Contrast())
+    actual, claimed = height[:, 20:41].std(), noise[:, 20:41].mean()
     # smoothing makes neighbours alike: the claim is for independent bins, and may be low by no more than half
     assert 0.5 <= claimed / actual <= 1.5
 
@@ -57,10 +58,17 @@ def test_noise_of_the_contrast_is_what_white_noise_gives():
 def test_white_noise_holds_few_falls_and_small_ones():
     rng = np.random.default_rng(0)
     runs, metrics = tables([rng.normal(1, 0.2, 1500) for _ in range(200)])
-    found = find_drops(digest(metrics, runs=runs), by=Contrast())
+    found = find_drops(panel(digest(metrics, runs=runs)), by=Contrast())
     # with two bins to measure noise on, the first bins are easily taken in; detect.py asks for half-way to the floor
     assert found["run_id"].n_unique() <= 30
     assert found["gap"].max() < 0.25
+
+
+def test_a_fall_over_which_the_run_ends_hits_the_end():
+    t = np.arange(1.0, 3001)
+    noise = np.random.default_rng(0).normal(0, 0.02, t.size)
+    whole, cut = (drops(fall(t, at=at, ratio=1.2) + noise).row(0, named=True) for at in (1500, 2950))
+    assert (whole["hits_end"], cut["hits_end"]) == (False, True)
 
 
 def test_a_run_of_one_bin_has_no_fall():

@@ -1,11 +1,13 @@
 """Binomial intervals against published numbers and scipy."""
 
+import math
+
 import polars as pl
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, quantile_test
 
 from analysis.errors import AnalysisError
-from analysis.interval import binomial_interval, wilson
+from analysis.interval import binomial_interval, median_interval, wilson
 
 # Newcombe 1998, Stat. Med. 17:857, table I: successes, n, Wilson, Clopper-Pearson
 NEWCOMBE = [
@@ -57,3 +59,17 @@ def test_no_runs_leave_the_probability_unknown():
 def test_a_level_outside_the_unit_interval_is_refused():
     with pytest.raises(AnalysisError, match="expected a number between 0 and 1"):
         wilson(pl.lit(0.5), n=pl.lit(8), level=95)
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 8, 21, 60])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_the_interval_of_a_median_equals_scipys(n, level):
+    ordered = [float(i**2) for i in range(n)]
+    middle, low, high = median_interval(ordered, level=level)
+    theirs = quantile_test(ordered, p=0.5).confidence_interval(level)
+    assert middle == pl.Series(ordered).median()
+    if low is None:
+        assert math.isnan(theirs.low)
+        assert math.isnan(theirs.high)
+    else:
+        assert (low, high) == (theirs.low, theirs.high)

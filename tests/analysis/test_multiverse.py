@@ -104,11 +104,11 @@ def test_the_median_lies_in_its_interval_where_there_is_one(sweep):
 
 
 def test_the_interval_of_the_median_covers_it():
-    from analysis.multiverse import _median
+    from analysis.interval import median_interval
 
     rng = np.random.default_rng(0)
     samples = np.sort(rng.lognormal(6, 0.5, (2000, 15)), axis=1)
-    inside = [low <= np.exp(6) <= high for _, low, high in (_median(list(row), level=0.95) for row in samples)]
+    inside = [low <= np.exp(6) <= high for _, low, high in (median_interval(list(row)) for row in samples)]
     assert 0.95 <= np.mean(inside) <= 0.98  # exact coverage at n = 15 is .965
 
 

@@ -56,6 +56,24 @@ def test_cost_is_cocos_ert():
     assert found["steps_per_eureka_hi"] is None  # a third of the resamples have no eureka
 
 
+def test_simulated_restarts_cost_what_the_formula_says():
+    # cocopp's data again: draw runs until one succeeds, and count the steps; SP1, which it sets beside ERT, is the
+    # mean of the successes over p: 1 / (1/6) = 6
+    steps, came = np.array([1, 2, 4, 2, 6, 100]), np.array([True, False, False, False, False, False])
+    rng, cost = np.random.default_rng(0), np.zeros(20_000)
+    running = np.ones(len(cost), dtype=bool)
+    while running.any():
+        drawn = rng.integers(0, 6, len(cost))
+        cost += np.where(running, steps[drawn], 0)
+        running &= ~came[drawn]
+    error = cost.std() / np.sqrt(len(cost))
+    table = events(steps, ["e" if each else "d" for each in came])
+    found = cost_by_step(table, at_steps=[100]).row(0, named=True)
+    assert found["steps_per_eureka"] == pytest.approx(cost.mean(), abs=4 * error)
+    chance = curve(table)["chance"].max()
+    assert (chance, steps[came].mean() / chance) == pytest.approx((1 / 6, 6))
+
+
 @given(runs_of_ways, st.integers(2, 30))
 def test_cost_equals_the_table_of_estimates(runs, until):
     table = events(*zip(*runs, strict=True))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from analysis.errors import AnalysisError, NoRuns, NoSuchColumn
 from analysis.interval import binomial_interval
+from analysis.life_table import life_table
 from analysis.survival import (
     cell_estimates,
     censor_undetectable,
@@ -65,6 +66,22 @@ def test_six_patients_match_the_vignettes_curve():
     # R survival `validate` vignette: time 1,1,6,6,8,9, status 1,0,1,1,0,1; S is 5/6, 5/12, 0 at 1, 6, 9 by hand
     found = curve(events([1, 1, 6, 6, 8, 9], "eceece")).filter(pl.col("n_eureka") > 0)
     assert found["chance"].to_list() == pytest.approx([1 / 6, 1 - 5 / 12, 1.0])
+
+
+def test_martingale_residuals_of_six_patients_are_the_vignettes():
+    # the same six, beta = 0, Breslow: status less the hazard summed to the exit is 5/6, -1/6, 1/3, 1/3, -2/3, -2/3
+    steps, ways = [1, 1, 6, 6, 8, 9], "eceece"
+    _, table = life_table(events(steps, ways), by=[])
+    hazard = [table.filter(pl.col("step") <= step)["hazard"].sum() for step in steps]
+    residuals = [(way == "e") - summed for way, summed in zip(ways, hazard, strict=True)]
+    assert residuals == pytest.approx([5 / 6, -1 / 6, 1 / 3, 1 / 3, -2 / 3, -2 / 3])
+
+
+def test_lung_median_matches_r():
+    # R survival, r_lung.Rout.save: 228 patients, 165 events, median 310
+    frame = pytest.importorskip("lifelines.datasets").load_lung()
+    found = median_step(events(frame["time"], ["e" if status == 1 else "c" for status in frame["status"]]))
+    assert found.row(0, named=True)["median_step"] == 310
 
 
 def test_eight_subjects_match_rs_aalen_johansen():

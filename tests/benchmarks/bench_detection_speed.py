@@ -244,7 +244,7 @@ def main(argv: list[str] | None = None) -> None:
     sides = side_by_side(runs=1000 // size, steps=10_000, rounds=3 if given.quick else 7)
     memory = in_bounded_memory(runs=5000 // size, steps=20_000)
     versions = f"pandas, DuckDB: {_version('pandas')}, {_version('duckdb')}; polars {_version('polars')}"
-    text = f"{machine()}; {versions}.\n\n{sides}\n\n{memory}"
+    text = f"`python -m tests.benchmarks.bench_detection_speed`; {machine()}; {versions}.\n\n{sides}\n\n{memory}"
     print(text)
     if given.write:
         keep(TITLE, text)

@@ -223,7 +223,10 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--write", action="store_true", help="keep the tables in RESULTS.md")
     given = options.parse_args(argv)
     n = 20 if given.quick else 200
-    text = "\n\n".join([f"{machine()}.", labelled_scores(), online_agreement(), families(n=n), short_runs(n=n)])
+    command = "`python -m tests.benchmarks.bench_detector`"
+    text = "\n\n".join(
+        [f"{command}; {machine()}.", labelled_scores(), online_agreement(), families(n=n), short_runs(n=n)]
+    )
     print(text)
     if given.write:
         keep(TITLE, text)

@@ -6,7 +6,6 @@ adds their intervals and steps per eureka.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from analysis.models.families import FAMILIES
 from analysis.models.maximise import fit
 from analysis.models.times import times_of
 from analysis.restart import restart_step
-from tests.benchmarks.timing import interleaved, keep, machine, spread, table
+from tests.benchmarks.timing import interleaved, machine, options, spread, table, tell
 
 CELLS, RUNS, T = 500, 20, 2000.0
 TITLE = "Estimates: cells a second on one core"
@@ -112,18 +111,15 @@ def compare(*, rounds: int) -> str:
         lines.append([f"{n:,}", str(parameters), *seconds])
     fits = table(["runs", "parameters", "seconds a mixture-cure fit, log-normal, wall", "CPU"], lines)
     note = f"{rounds} rounds, in turns; median (quartiles); lifelines is timed on 25 cells a round."
-    return f"{machine()}; polars {pl.__version__}, lifelines {lifelines.__version__}. {note}\n\n{text}\n\n{fits}"
+    of = f"{machine()}; polars {pl.__version__}, lifelines {lifelines.__version__}"
+    return f"`python -m tests.benchmarks.bench_estimates`; {of}. {note}\n\n{text}\n\n{fits}"
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="fewer rounds")
-    options.add_argument("--write", action="store_true", help="keep the table in RESULTS.md")
-    given = options.parse_args(argv)
+    asked = options(__doc__, quick="fewer rounds")
+    given = asked.parse_args(argv)
     text = compare(rounds=3 if given.quick else 9)
-    print(text)
-    if given.write:
-        keep(TITLE, text)
+    tell(TITLE, text, is_kept=given.write)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from claims import CLAIMS
+from claims_waits import CLAIMS
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 NOMINAL, ALLOWED = 0.95, 0.02
@@ -58,8 +58,8 @@ def report() -> str:
     lines = [
         "# Coverage", "",
         "Written by `make test-slow`: intervals that claim 95 %, on simulated runs whose law is known. An estimate",
-        "that says it is not identified makes no claim and is not counted. `±` is two standard errors of it",
-        "(more for surfaces, read at 20 points each); an infinite end is left out of the width.", "",
+        "that says it is not identified makes no claim and is not counted. `±` is two standard errors of the",
+        "simulation (more for surfaces, read at 20 points each); an infinite end is left out of the width.", "",
         "| interval | simulated | coverage | ± | median width | |", "|---|---:|---:|---:|---:|---|",
     ]  # fmt: skip
     for interval, (n, share, width) in sorted(ROWS.items()):
