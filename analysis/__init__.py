@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     from analysis.effects import compare
     from analysis.errors import AnalysisError
     from analysis.estimate import config_table, level_table
+    from analysis.final import final_metric_table
     from analysis.frames import metrics, runs
     from analysis.interval import binomial_interval
+    from analysis.laws import fit_law, law_of
     from analysis.levels import level_times
     from analysis.models.cox import log_rank
     from analysis.models.ever import chance_ever
     from analysis.models.regression import model
     from analysis.models.rows import ModelFit
     from analysis.models.times import needs_intervals
+    from analysis.models.turnbull import interval_curve
     from analysis.multiplicity import adjust
     from analysis.multiverse import conclusions, stored_multiverse
     from analysis.paired import paired_comparison
@@ -72,11 +75,15 @@ _HOME = {
     "detector_named": "detect",
     "drops_of": "detect",
     "exempt_chance": "design_weights",
+    "final_metric_table": "final",
     "finding": "report",
     "fisher_power": "power",
+    "fit_law": "laws",
     "fit_surface": "surface",
+    "law_of": "laws",
     "level_table": "estimate",
     "level_times": "levels",
+    "interval_curve": "models.turnbull",
     "log_rank": "models.cox",
     "logrank_events": "power",
     "median_step": "survival",
@@ -124,9 +131,13 @@ __all__ = [
     "detector_named",
     "drops_of",
     "exempt_chance",
+    "final_metric_table",
     "finding",
     "fisher_power",
+    "fit_law",
     "fit_surface",
+    "interval_curve",
+    "law_of",
     "level_table",
     "level_times",
     "log_rank",

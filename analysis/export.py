@@ -1,7 +1,9 @@
 """Tables for other tools: tidy CSV, Parquet and LaTeX of any frame, and TensorBoard event files of a sweep.
 
-TensorBoard's files are written by tensorboardX, which needs no tensor library. Weights & Biases and MLflow have no
-import format that can be written offline without their client and a run on their server; both read the tidy Parquet.
+TensorBoard's files are written by tensorboardX, which needs no tensor library. Weights & Biases and MLflow are left
+out: the one has no format that is written without its client's service process; the other has put its file store into
+maintenance and refuses it unless told otherwise, and its database store brings more than twenty packages. Their clients
+read the tidy Parquet.
 """
 
 import os
@@ -9,6 +11,7 @@ import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -18,6 +21,7 @@ from analysis.results import Result
 from analysis.study import Study
 
 FORMATS = ("csv", "parquet", "latex", "tensorboard")
+READERS = ("wandb", "mlflow")  # left out, see above
 _SUFFIX = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}
 MOST_LATEX_ROWS = 200  # a longer table is no table of a paper
 
@@ -54,6 +58,19 @@ def write_table(table: pl.DataFrame, path: Path, *, title: str) -> None:
         raise AnalysisError(f"export: {path.name}: got {path.suffix!r}; expected .csv, .parquet or .tex")
 
 
+def require(formats: Sequence[str]) -> None:
+    """Refuse formats that cannot be written here.
+
+    Raises:
+        AnalysisError: an unknown one, or one whose package is not installed.
+    """
+    if unknown := [name for name in formats if name not in FORMATS]:
+        way_out = " Its client reads the Parquet." if unknown[0] in READERS else ""
+        raise AnalysisError(f"export: format: got {unknown[0]!r}; expected some of {', '.join(FORMATS)}.{way_out}")
+    if "tensorboard" in formats:
+        _tensorboard()
+
+
 def export(study: Study, out_dir: str | os.PathLike[str], *, formats: Sequence[str] = ("csv", "parquet")) -> list[Path]:
     """Write the tables of a sweep for other tools.
 
@@ -71,8 +88,7 @@ def export(study: Study, out_dir: str | os.PathLike[str], *, formats: Sequence[s
 
     Checked by: test_export.py
     """
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise AnalysisError(f"export: formats: got {unknown[0]!r}; expected some of {', '.join(FORMATS)}")
+    require(formats)
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     configs = config_table(study.events, axes=study.axes, at_step=study.horizon_steps, planned=study.planned_cells)
@@ -94,13 +110,7 @@ def write_tensorboard(study: Study, folder: Path) -> Path:
 
     Event files carry the time of writing, so they are not the same bytes twice.
     """
-    try:
-        writer = import_module("tensorboardX").SummaryWriter
-        summary = import_module("tensorboardX.summary")
-    except ImportError:
-        raise AnalysisError(
-            "export: tensorboard: tensorboardX is not installed. pip install 'eureka[tensorboard]'"
-        ) from None
+    writer, summary = _tensorboard()
     bins = {str(key[0]): rows for key, rows in study.digest.partition_by("run_id", as_dict=True).items()}
     metric = study.detector.metric
     for row in study.events.iter_rows(named=True):
@@ -116,6 +126,16 @@ def write_tensorboard(study: Study, folder: Path) -> Path:
             for name, value in outcome.items():
                 sink.add_scalar(name, value, 0)
     return folder
+
+
+def _tensorboard() -> tuple[Any, Any]:
+    """The writer of tensorboardX, and its module of summaries."""
+    try:
+        return import_module("tensorboardX").SummaryWriter, import_module("tensorboardX.summary")
+    except ImportError:
+        raise AnalysisError(
+            "export: tensorboard: tensorboardX is not installed. pip install 'eureka[tensorboard]'"
+        ) from None
 
 
 def _file_name(text: str) -> str:

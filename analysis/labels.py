@@ -31,8 +31,8 @@ def words(name: str) -> str:
 
 
 def axis_label(name: str) -> str:
-    """For the side of a figure: `learning rate (optim.lr)`."""
-    return f"{words(name)} ({name})"
+    """For the side of a figure: `learning rate (optim.lr)`; `task` where the words are the name."""
+    return f"{words(name)} ({name})" if words(name) != name else name
 
 
 def short(name: str) -> str:

@@ -13,7 +13,7 @@ from analysis import frames
 from analysis.detect import DETECTORS, EVENTS_SCHEMA, Detector, detector_named, events_of
 from analysis.digest import DIGEST_SCHEMA
 from analysis.digest import digest as digest_of
-from analysis.errors import AnalysisError
+from analysis.mapping_axes import below, with_mapping_axes
 from analysis.store import Store
 
 
@@ -24,8 +24,8 @@ class Study:
     Attributes:
         name: the sweep's name.
         question: what it asks.
-        axes: RUNS columns that vary over the sweep, in its order.
-        runs: committed RUNS rows of the sweep.
+        axes: columns of `runs` that vary over the sweep, in its order.
+        runs: committed RUNS rows of the sweep; an axis over mappings that no one column tells apart has its own.
         metrics: their METRICS rows, unread; what needs no single steps reads `digest`.
         digest: of the detector's metric, about a hundred bins a run.
         events: their EVENTS rows, with the axes joined on; text axes are Enums in the sweep's order.
@@ -133,6 +133,7 @@ def study_of(
             digest = digest_of(metrics, runs=runs, metric=detector.metric, bin_steps=detector.bin_steps)
         events = events_of(digest, runs=runs, detector=detector)
     declared: Mapping[str, Sequence[Any]] = record.get("axes", {})
+    runs = with_mapping_axes(runs, declared=declared)
     axes = _varying(declared, runs=runs, zipped=record.get("zipped", ()))
     settings = runs.select("run_id", *(_ordered(runs, axis, declared.get(axis, ())) for axis in axes))
     return Study(
@@ -154,7 +155,7 @@ def study_of(
 def _varying(
     declared: Mapping[str, Sequence[Any]], *, runs: pl.DataFrame, zipped: Collection[Sequence[str]]
 ) -> tuple[str, ...]:
-    """Columns that stand for the declared axes: an axis over whole mappings is the columns below it that vary.
+    """Columns that stand for the declared axes; of an axis over whole mappings, that of its name, or of its words.
 
     Of fields that move together the first stands for those that it determines.
     """
@@ -166,7 +167,7 @@ def _varying(
         if axis in runs.columns:
             columns += [axis] if len(_distinct(values)) > 1 or runs[axis].n_unique() > 1 else []
         elif not runs.is_empty():
-            columns += _below(axis, runs=runs)
+            columns += below(axis, runs=runs)
     return tuple(dict.fromkeys(columns))
 
 
@@ -175,17 +176,6 @@ def _determines(leader: str, follower: str, *, runs: pl.DataFrame) -> bool:
     if not {leader, follower} <= set(runs.columns):
         return True
     return runs.select(leader, follower).n_unique() == runs[leader].n_unique()
-
-
-def _below(axis: str, *, runs: pl.DataFrame) -> list[str]:
-    """Columns under a mapping axis that vary; its `name` alone where that tells the mappings apart."""
-    inner = [name for name in runs.columns if name.startswith(f"{axis}.") and runs[name].n_unique() > 1]
-    if not any(name.startswith(f"{axis}.") for name in runs.columns):
-        known = ", ".join(name for name in runs.columns if "." in name)
-        raise AnalysisError(f"RUNS: axis: got {axis!r}; expected one of {known}")
-    name = f"{axis}.name"
-    tells = name in inner and runs.select(inner).n_unique() == runs[name].n_unique()
-    return [name] if tells else inner
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:

@@ -12,7 +12,7 @@ from analysis.study import Study
 
 NAME, TITLE = "abruptness", "Are late eureka-moments as abrupt as early ones?"
 NOTHING = "No run had a eureka-moment, so there is no abruptness to show."
-MOST_MARKS = 1500
+MOST_MARKS = 800
 
 
 def table(study: Study) -> pl.DataFrame:

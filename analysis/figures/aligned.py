@@ -25,8 +25,7 @@ def table(study: Study) -> pl.DataFrame:
         panel. Bins that fewer than half of the runs reach, or fewer than two, are left out, so that the band never
         changes its runs unseen.
     """
-    facet, _ = facet_and_series(study)
-    facet = facet if facet and len(study.levels(facet)) <= MOST_FACETS else None
+    facet = _facet(study)
     had = study.events.filter((pl.col("status") == "eureka") & pl.col("plateau_level").is_not_null())
     if had.is_empty():
         return pl.DataFrame()
@@ -58,11 +57,18 @@ def _on_grid(bins: pl.DataFrame) -> pl.DataFrame:
     return long.filter(pl.col("share").is_finite())
 
 
+def _facet(study: Study) -> str | None:
+    """The axis that panels run over: of two the one with fewer levels, unless even it has too many."""
+    facet, series = facet_and_series(study)
+    axis = facet or series
+    return axis if axis and len(study.levels(axis)) <= MOST_FACETS else None
+
+
 def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     """A panel a facet: median line, 10-90% band, the midpoint at the dotted line."""
     if table.is_empty():
         return style.sentence(NOTHING)
-    facet, _ = facet_and_series(study)
+    facet = _facet(study)
     parts = table.partition_by("facet", maintain_order=True)
     figure, grid = style.panels(len(parts), width=2.7, height=2.2)
     for axes, rows in zip(grid, parts, strict=True):
@@ -71,7 +77,7 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         axes.axvline(0, color=style.QUIET, linestyle=":", linewidth=1)
         n = rows["of"][0]
         name = style.panel_title(facet, rows["facet"][0]) if facet and rows["facet"][0] is not None else "all settings"
-        axes.set_title(f"{name} ({n} {'run' if n == 1 else 'runs'})")
+        axes.set_title(f"{style.wrapped(name, width=2.7, lines=2)} ({n:,} {'run' if n == 1 else 'runs'})")
         axes.set_xlim(*SPAN)
         axes.set_ylim(-0.1, 1.3)
         axes.set_yticks([0, 0.5, 1])

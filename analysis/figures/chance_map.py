@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.estimate import config_table
 from analysis.figures import style
-from analysis.figures.cells import FEW_RUNS, Cell, draw_cells, sides
+from analysis.figures.cells import FEW_RUNS, Cell, Key, draw_cells, levels_of, lines_of_words, sides
 from analysis.labels import estimate_text
 from analysis.study import Study
 
@@ -30,23 +30,31 @@ def table(study: Study) -> pl.DataFrame:
 
 
 def draw(table: pl.DataFrame, *, study: Study) -> Figure:
-    """Dark is unlikely, bright is likely; words where there is room for them."""
+    """Dark is unlikely, bright is likely, pale is unsure; words where there is room for them."""
     if table.is_empty():
         return style.sentence(NOTHING)
     cells = [
         Cell(
             x=row["x"], y=row["y"], value=row["chance"], is_few=row["n"] < FEW_RUNS, head=f"{row['k']}/{row['n']}",
+            unsure=1.0 if row["chance"] is None else row["chance_hi"] - row["chance_lo"],
             words=estimate_text(row["chance"], row["chance_lo"], row["chance_hi"], none="not known yet"),
         )
         for row in table.iter_rows(named=True)
     ]  # fmt: skip
-    return draw_cells(cells, study=study, shades=colormaps["cividis"], norm=Normalize(0, 1), label="P(eureka)")
+    key = Key(shades=colormaps["cividis"], norm=Normalize(0, 1), label="P(eureka)", widths=("0", "1"),
+              widths_label="interval's\nwidth")  # fmt: skip
+    return draw_cells(cells, study=study, key=key)
 
 
 def caption(table: pl.DataFrame, *, study: Study) -> str:
     """What the words in a cell are."""
+    chance = f"P(eureka by step {study.horizon_steps:,})"
+    told = (
+        f"Colour: {chance}; there are too many cells for words, which the table has. ",
+        f"Each cell: runs with a eureka of runs watched; colour: {chance}. ",
+        f"Each cell: runs with a eureka of runs watched, then {chance} with its 95% Rothman-Wilson interval. ",
+    )
     return (
-        f"Each cell: runs with a eureka of runs watched, then P(eureka by step {study.horizon_steps:,}) with its "
-        f"95% Rothman-Wilson interval. "
-        f"Hatched: fewer than {FEW_RUNS} runs. Failed and waiting runs are not in n."
+        f"{told[lines_of_words(levels_of(table))]}The paler, the wider that interval. Hatched: fewer than {FEW_RUNS} "
+        "runs. Failed and waiting runs are not in n."
     )

@@ -52,10 +52,10 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     ends = table["step"].to_numpy()
     right.plot([ends.min(), ends.max()], [ends.min(), ends.max()], color=style.QUIET, linestyle=":", linewidth=1)
     right.set_yscale("log")
-    right.yaxis.set_major_formatter(lambda value, _: style.brief(value))
+    style.log_ticks(right.yaxis, low=ends.min(), high=ends.max())
     left.set_ylim(0, 1.02)
     left.set_ylabel("P(eureka by step T)")
-    right.set_ylabel("mean wait up to T (log scale) [steps]")
+    right.set_ylabel("mean wait up to T [steps]")
     for axes in (left, right):
         style.log_step_axis(axes, low=float(ends.min()) * 0.9, high=float(ends.max()) * 1.1)
         axes.set_xlabel("steps given to a run, T (log scale)")
@@ -64,7 +64,10 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         for i, (level, colour) in enumerate(zip(levels, colours, strict=True))
     ]
     if series:
-        figure.legend(handles=handles, title=axis_label(series), title_fontsize=8, loc="outside upper left", ncols=8)
+        columns = style.legend_columns([value_text(level) for level in levels], width=figure.get_figwidth())
+        figure.legend(
+            handles=handles, title=axis_label(series), title_fontsize=8, loc="outside upper left", ncols=columns
+        )
     return figure
 
 
@@ -72,7 +75,8 @@ def caption(table: pl.DataFrame, *, study: Study) -> str:
     """What the lines are."""
     of = table["series"].n_unique() if table.height else 0
     some = f" {style.MOST_SERIES} of {of} levels are drawn, evenly." if of > style.MOST_SERIES else ""
+    pooled = " Pooled over the other axes." if len(study.axes) > 1 else ""
     return (
         "Left: P(eureka by T). Right: restricted mean wait, each run counted at most to T; dotted: T itself, the "
-        f"wait of runs that never succeed. Bands: 95% intervals. Pooled over the other axes.{some}"
+        f"wait of runs that never succeed. Bands: 95% intervals.{pooled}{some}"
     )

@@ -60,12 +60,11 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
             axes.text(0.5, 0.5, "no eureka", transform=axes.transAxes, ha="center", color=style.QUIET)
         axes.set_yscale("log")
         axes.set_ylim(known.min() / 1.6, known.max() * 1.6)
-        axes.yaxis.set_major_formatter(lambda value, _: style.brief(value))
-        axes.yaxis.set_minor_formatter("")
+        style.log_ticks(axes.yaxis, low=known.min() / 1.6, high=known.max() * 1.6)
         steps = table["step"].to_numpy()
         style.log_step_axis(axes, low=float(steps.min()) * 0.9, high=float(steps.max()) * 1.1)
         few = ", few" if rows["n"][0] < 5 else ""
-        axes.set_title(f"{rows['config'][0].replace(', ', chr(10), 1)} (n = {rows['n'][0]}{few})", fontsize=8)
+        axes.set_title(f"{style.wrapped(rows['config'][0], width=2.5, lines=2)}\nn = {rows['n'][0]:,}{few}", fontsize=8)
     figure.supxlabel("step T at which a run is given up (log scale) [optimiser steps]", fontsize=9)
     figure.supylabel("steps per eureka, ERT(T) (log scale)", fontsize=9)
     handles = [Line2D([], [], color=style.BLUE, label="ERT(T), 95% band"),

@@ -81,7 +81,10 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     ]
     left.set_yticks(range(table.height), labels, fontsize=7)
     left.set_ylim(table.height - 0.5, -0.7)
-    left.set_xlim(0, 1)
+    left.set_xlim(-0.03, 1.03)
+    if table["median_t50"].drop_nulls().is_empty():
+        right.set_xticks([])
+        right.text(0.5, 0.5, "no eureka", transform=right.transAxes, ha="center", color=style.QUIET)
     left.set_xlabel("P(eureka), pooled")
     right.set_xlabel("median eureka step, given one")
     handles = [

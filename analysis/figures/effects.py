@@ -61,7 +61,9 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         return style.sentence(NOTHING)
     names = table.select("axis", "contrast").unique(maintain_order=True)
     effects = [effect for effect in SHOWN if effect in set(table["effect"])]
-    figure = style.new_figure(2.2 + 2.0 * len(effects), 1.0 + 0.26 * names.height)
+    labels = [f"{short(axis)}: {contrast}" for axis, contrast in names.iter_rows()]
+    beside = max(2.2, max(map(len, labels)) / style.LETTERS_AN_INCH)
+    figure = style.new_figure(beside + 2.0 * len(effects), 1.0 + 0.26 * names.height)
     grid = figure.subplots(1, len(effects), sharey=True, squeeze=False)[0]
     for axes, effect in zip(grid, effects, strict=True):
         rows = names.join(table.filter(pl.col("effect") == effect), on=["axis", "contrast"], maintain_order="left")
@@ -76,7 +78,6 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         for place, row in enumerate(rows.iter_rows(named=True)):
             _mark(axes, row, place=place)
         axes.set_title(SHOWN[effect])
-    labels = [f"{short(axis)}: {contrast}" for axis, contrast in names.iter_rows()]
     grid[0].set_yticks(range(names.height), labels, fontsize=8)
     grid[0].set_ylim(names.height - 0.5, -0.5)
     return figure
@@ -101,7 +102,7 @@ def _ratio_limits(rows: pl.DataFrame) -> tuple[float, float]:
     ends = pl.concat([rows[name] for name in ("estimate", "lo", "hi")]).drop_nulls()
     ends = ends.filter(ends.is_between(0.125, 8.0))
     low, high = (float(f) if f is not None else 1.0 for f in (ends.min(), ends.max()))  # type: ignore[arg-type]
-    return min(low, 0.7) / 1.15, max(high, 1.4) * 1.15
+    return min(low, 0.5) / 1.15, max(high, 2.0) * 1.15
 
 
 def caption(table: pl.DataFrame, *, study: Study) -> str:

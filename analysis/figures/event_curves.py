@@ -1,5 +1,7 @@
 """Cumulative P(eureka by step): who had it by when, with what is lost to divergence and to stopping in plain sight."""
 
+from typing import Any
+
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,12 +10,15 @@ from matplotlib.lines import Line2D
 from analysis.figures import style
 from analysis.figures.selection import evenly, thinned
 from analysis.labels import axis_label, value_text
+from analysis.life_table import at_risk
 from analysis.study import Study
-from analysis.survival import curve, exits
+from analysis.survival import curve
 
 NAME, TITLE = "event_curves", "When do runs have their eureka-moment?"
 NOTHING = "No run has ended yet that could be watched, so there is no curve."
 COLUMNS, MOST_POINTS = 3, 120
+MOST_FACETS, MOST_LINES = 6, 6
+MOST_BANDS = 4  # lines of a panel whose bands can still be told apart; more have theirs at the horizon, side by side
 
 
 def facet_and_series(study: Study) -> tuple[str | None, str | None]:
@@ -39,14 +44,7 @@ def table(study: Study) -> pl.DataFrame:
     if study.events.filter(pl.col("status") != "failed").is_empty():
         return pl.DataFrame()
     events = _drawn(study, facet=facet, series=series)
-    ticks = pl.DataFrame({"step": [study.horizon_steps * i / 4 for i in range(5)]})
-    left = exits(events, by=by)
-    at_risk = (
-        left.join(ticks, how="cross")
-        .group_by([*by, "step"])
-        .agg(at_risk=(pl.col("exit_step") >= pl.col("step")).sum().cast(pl.Int64))
-        .with_columns(is_tick=pl.lit(True))
-    )
+    watched = at_risk(events, at_steps=[study.horizon_steps * i / 4 for i in range(5)], by=by)
     lines = curve(events, by=by)
     last = lines.group_by(by, maintain_order=True).last() if by else lines.tail(1)
     # where no run is left that could still have one, the estimate holds to the horizon
@@ -56,7 +54,7 @@ def table(study: Study) -> pl.DataFrame:
     lines = pl.concat([lines, settled.select(lines.columns)]).with_columns(is_tick=pl.lit(False))
     keys = pl.concat_str([pl.col(axis).cast(pl.String).fill_null("") for axis in by] or [pl.lit("")], separator=";")
     lines = thinned(lines.with_columns(line=keys), most=MOST_POINTS, over="line").drop("line")
-    rows = pl.concat([lines, at_risk], how="diagonal_relaxed")
+    rows = pl.concat([lines, watched.with_columns(is_tick=pl.lit(True))], how="diagonal_relaxed")
     return rows.select(_level(facet).alias("facet"), _level(series).alias("series"), pl.exclude(by)).sort(
         "facet", "series", "is_tick", "step", nulls_last=True, maintain_order=True
     )
@@ -65,7 +63,7 @@ def table(study: Study) -> pl.DataFrame:
 def _drawn(study: Study, *, facet: str | None, series: str | None) -> pl.DataFrame:
     """EVENTS rows of as many levels as can be drawn, evenly over their order."""
     events = study.events
-    for axis, most in ((facet, style.MOST_PANELS), (series, style.MOST_SERIES)):
+    for axis, most in ((facet, MOST_FACETS), (series, MOST_LINES)):
         if axis and len(levels := study.levels(axis)) > most:
             kept = pl.DataFrame({axis: [levels[i] for i in evenly(len(levels), most=most)]})
             kept = kept.cast({axis: events.schema[axis]})
@@ -82,23 +80,29 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     if table.is_empty():
         return style.sentence(NOTHING)
     facet, series = facet_and_series(study)
-    facets = table["facet"].unique(maintain_order=True).to_list()[: style.MOST_PANELS]
-    levels = table["series"].unique(maintain_order=True).sort(nulls_last=True).to_list()[: style.MOST_SERIES]
+    facets = table["facet"].unique(maintain_order=True).to_list()[:MOST_FACETS]
+    levels = table["series"].unique(maintain_order=True).sort(nulls_last=True).to_list()[:MOST_LINES]
     figure, grid = _layout(len(facets), lines=len(levels))
-    colours = style.ramp(levels)
+    colours, is_few = style.ramp(levels), len(levels) <= MOST_BANDS
     for i, ((axes, below), level) in enumerate(zip(grid, facets, strict=True)):
         mine = table.filter(pl.col("facet").eq_missing(level))
         for j, (each, colour) in enumerate(zip(levels, colours, strict=True)):
             rows = mine.filter(pl.col("series").eq_missing(each))
-            _line(axes, rows.filter(~pl.col("is_tick")), colour=colour, marker=style.MARKERS[j])
+            lines = rows.filter(~pl.col("is_tick"))
+            _line(axes, lines, colour=colour, marker=style.MARKERS[j], has_band=is_few)
+            if not is_few and lines.height:
+                _interval(axes, lines.row(-1, named=True), at=study.horizon_steps * (1.03 + 0.03 * j), colour=colour)
             for step, n in rows.filter("is_tick").select("step", "at_risk").iter_rows():
-                below.text(step, j, str(n), ha="center", va="center", fontsize=7, color=colour)
+                below.text(step, j, f"{n:,}", ha="center", va="center", fontsize=7, color=colour)
         if facet:
             axes.set_title(style.panel_title(facet, level))
         axes.set_ylim(0, 1.02)
         style.step_axis(axes, horizon=study.horizon_steps)
+        if not is_few:
+            axes.set_xlim(right=study.horizon_steps * (1.03 + 0.03 * len(levels)))
+            axes.set_xticks([step for step in axes.get_xticks() if 0 <= step <= study.horizon_steps])
         axes.set_xlabel("optimiser steps", labelpad=1)
-        if i % COLUMNS == 0:
+        if i % style.columns_for(len(facets), most=COLUMNS) == 0:
             axes.set_ylabel("P(eureka by step)")
         below.set_xlim(axes.get_xlim())
         _under(below, [value_text(each) if series else "all" for each in levels], colours=colours)
@@ -108,7 +112,7 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
 
 def _layout(n: int, *, lines: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     """Panels in rows of three, each with a strip below for the runs at risk."""
-    columns = min(COLUMNS, n)
+    columns = style.columns_for(n, most=COLUMNS)
     rows = -(-n // columns)
     strip = 0.17 * lines + 0.1
     figure = style.new_figure(max(3.1 * columns + 0.4, 6.4), (2.6 + strip) * rows + 0.5)
@@ -135,14 +139,20 @@ def _under(below: Axes, names: list[str], *, colours: list[object]) -> None:
     below.set_title("at risk", fontsize=7, loc="left", color=style.QUIET, pad=1)
 
 
-def _line(axes: Axes, rows: pl.DataFrame, *, colour: object, marker: str) -> None:
+def _interval(axes: Axes, last: dict[str, Any], *, at: float, colour: object) -> None:
+    axes.plot([at, at], [last["chance_lo"], last["chance_hi"]], color=colour, linewidth=1.6, solid_capstyle="butt")
+    axes.plot(at, last["chance"], "_", color=colour, markersize=5)
+
+
+def _line(axes: Axes, rows: pl.DataFrame, *, colour: object, marker: str, has_band: bool) -> None:
     if rows.is_empty():
         return
     step, chance = rows["step"].to_numpy(), rows["chance"].to_numpy()
     begun = rows.filter(pl.col("chance") > 0)  # before, every band is the same block from 0
-    axes.fill_between(
-        begun["step"], begun["chance_lo"], begun["chance_hi"], step="post", color=colour, alpha=0.10, linewidth=0
-    )
+    if has_band:
+        axes.fill_between(
+            begun["step"], begun["chance_lo"], begun["chance_hi"], step="post", color=colour, alpha=0.10, linewidth=0
+        )
     axes.step(step, chance, where="post", color=colour, linewidth=1.6)
     events = rows.filter(pl.col("n_eureka") > 0)
     axes.plot(events["step"], events["chance"], marker, color=colour, markersize=3.2, linestyle="none")
@@ -173,7 +183,7 @@ def _legend(figure: Figure, series: str | None, levels: list[object], colours: l
             handles=handles,
             title=axis_label(series),
             loc="outside upper left",
-            ncols=min(len(levels), 6),
+            ncols=style.legend_columns([value_text(level) for level in levels], width=figure.get_figwidth() - 2.4),
             title_fontsize=8,
         )
     marks = [
@@ -197,12 +207,14 @@ def caption(table: pl.DataFrame, *, study: Study) -> str:
     """What is shown, from how many runs, by which method."""
     left = [
         f"{most} of {len(study.levels(axis))} levels of {axis}"
-        for axis, most in zip(facet_and_series(study), (style.MOST_PANELS, style.MOST_SERIES), strict=True)
+        for axis, most in zip(facet_and_series(study), (MOST_FACETS, MOST_LINES), strict=True)
         if axis and len(study.levels(axis)) > most
     ]
     some = f" Drawn, evenly over their order: {' and '.join(left)}." if left else ""
+    is_few = not table.height or table["series"].n_unique() <= MOST_BANDS
+    where = "drawn from each line's first eureka on" if is_few else "drawn at the end, right of the panel's horizon"
     return (
         "Share of runs that have had their eureka-moment by each step: Aalen-Johansen estimate, in which a diverged or "
-        "gradually solved run is a competing exit. Bands: pointwise 95% Rothman-Wilson intervals, drawn from each "
-        f"line's first eureka on. Below: runs still watched and without an event.{some}"
+        f"gradually solved run is a competing exit. Bands: pointwise 95% Rothman-Wilson intervals, {where}. "
+        f"Below: runs still watched and without an event.{some}"
     )

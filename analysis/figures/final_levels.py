@@ -13,40 +13,53 @@ from analysis.study import Study
 NAME, TITLE = "final_levels", "Do runs end in two places?"
 NOTHING = "No run that was watched has a final level."
 BINS, MOST_FACETS = 40, 6
+_LEVELS = {"plateau": "--", "floor": ":"}
 _ORDER = ("eureka", "gradual", "censored", "diverged")
 _WORDS = {"eureka": "eureka", "gradual": "solved gradually", "censored": "stopped without", "diverged": "diverged"}
-_HATCH = {"eureka": "", "gradual": "....", "censored": "////", "diverged": "xxxx"}
+_HATCH = {"eureka": "", "gradual": "----", "censored": "////", "diverged": "xxxx"}
 
 
 def table(study: Study) -> pl.DataFrame:
-    """One row a (facet, way, bin): low, high [metric], runs; level of the bins' last is open above (diverged runs)."""
+    """One row a (facet, way, bin): low, high [metric], runs; the last bin is open above (diverged runs).
+
+    Also plateau and floor of the facet's task [metric]; null where its runs differ in them.
+    """
     rows = watched(study).filter(pl.col("final_level").is_finite())
     if rows.is_empty():
         return pl.DataFrame()
-    facet, _ = facet_and_series(study)
-    facet = facet if facet and len(study.levels(facet)) <= MOST_FACETS else None
-    calm = rows.filter(pl.col("way") != "diverged")["final_level"].to_numpy()
-    values = rows["final_level"].to_numpy()
-    low, high = (float(f(calm if calm.size else values)) for f in (np.min, np.max))
+    facet = _facet(study)
+    known = study.runs.select(
+        "run_id", plateau=study.level_of(study.detector.plateau), floor=study.level_of(study.detector.floor)
+    )
+    level = pl.col(facet) if facet else pl.lit(None, dtype=pl.String)
+    rows = rows.with_columns(facet=level).join(known, on="run_id", how="left")
+    calm = rows.filter(pl.col("way") != "diverged")
+    held = pl.concat([(calm if calm.height else rows)["final_level"], rows["plateau"], rows["floor"]]).drop_nulls()
+    low, high = (float(f(held.to_numpy())) for f in (np.min, np.max))  # the task's levels show how far a run came
     width = (high - low) / BINS or max(abs(high), 1.0) / BINS
     number = ((pl.col("final_level") - low) / width).floor().clip(0, BINS).cast(pl.Int64)
-    level = pl.col(facet) if facet else pl.lit(None, dtype=pl.String)
-    counted = rows.select("way", facet=level, bin=number).group_by("facet", "way", "bin").agg(runs=pl.len())
+    counted = rows.select("way", "facet", bin=number).group_by("facet", "way", "bin").agg(runs=pl.len())
+    only = [pl.when(pl.col(name).n_unique() == 1).then(pl.col(name).first()).alias(name) for name in _LEVELS]
+    counted = counted.join(rows.group_by("facet").agg(only), on="facet", nulls_equal=True)
     return counted.with_columns(low=low + pl.col("bin") * width, high=low + (pl.col("bin") + 1) * width).sort(
         "facet", "way", "bin", nulls_last=True
     )
+
+
+def _facet(study: Study) -> str | None:
+    """The axis that panels run over: of two the one with fewer levels, unless even it has too many."""
+    facet, series = facet_and_series(study)
+    axis = facet or series
+    return axis if axis and len(study.levels(axis)) <= MOST_FACETS else None
 
 
 def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     """Bars stacked by what became of the run; dashed lines are the task's plateau and floor."""
     if table.is_empty():
         return style.sentence(NOTHING)
-    facet, _ = facet_and_series(study)
+    facet = _facet(study)
     parts = table.partition_by("facet", maintain_order=True)
     figure, grid = style.panels(len(parts), width=2.8, height=2.2)
-    levels = study.runs.select(
-        plateau=study.level_of(study.detector.plateau), floor=study.level_of(study.detector.floor)
-    )
     for axes, rows in zip(grid, parts, strict=True):
         below: dict[int, float] = {}
         for way in _ORDER:
@@ -56,12 +69,12 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
                     color=style.OF_WAY[way], hatch=_HATCH[way] or None, edgecolor="white", linewidth=0.4,
                 )  # fmt: skip
                 below[row["bin"]] = below.get(row["bin"], 0) + row["runs"]
-        for name in ("plateau", "floor"):
-            for value in levels[name].drop_nulls().unique().sort().to_list()[:3]:
-                axes.axvline(value, color=style.INK, linestyle="--" if name == "plateau" else ":", linewidth=0.9)
+        for name, dash in _LEVELS.items():
+            if (value := rows[name][0]) is not None:
+                axes.axvline(value, color=style.INK, linestyle=dash, linewidth=0.9)
         told = rows["facet"][0]
         name = style.panel_title(facet, told) if facet and told is not None else "all settings"
-        axes.set_title(f"{name} (n = {rows['runs'].sum()})")
+        axes.set_title(f"{style.wrapped(name, width=2.8, lines=2)} (n = {rows['runs'].sum():,})")
     grid[0].set_ylabel("runs")
     unit = " [nats]" if study.detector.metric == "loss" else ""
     figure.supxlabel(f"final {study.detector.metric}{unit}", fontsize=9)

@@ -3,11 +3,12 @@
 import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from analysis.errors import AnalysisError
 from analysis.estimate import outcome
 from analysis.figures import style
+from analysis.figures.selection import thinned
 from analysis.labels import axis_label, value_text
 from analysis.laws import Law, law_of
 from analysis.study import Study
@@ -15,6 +16,7 @@ from analysis.study import Study
 NAME, TITLE = "laws", "Is the wait a power of the settings?"
 NOTHING = "No axis of positive numbers has two levels and two eurekas, so no power law can be fitted."
 LINE_POINTS = 25
+MOST_MARKS = 250  # of a way; evenly over its runs in the order of setting and step
 
 
 def table(study: Study) -> pl.DataFrame:
@@ -39,7 +41,8 @@ def table(study: Study) -> pl.DataFrame:
             lo=pl.lit(None, dtype=pl.Float64), hi=pl.lit(None, dtype=pl.Float64),
         )  # fmt: skip
         line = _line(law, runs, name=name, first=row["from"], last=row["to"])
-        both = pl.concat([marks.sort("value", "step"), line]).with_columns(
+        kept = thinned(marks.sort("way", "value", "step"), most=MOST_MARKS, over="way")
+        both = pl.concat([kept.sort("value", "step"), line]).with_columns(
             setting=pl.lit(name), r2=pl.lit(law.r2), **told
         )
         parts.append(both)
@@ -108,7 +111,11 @@ def _panel(axes, rows) -> None:  # type: ignore[no-untyped-def]
     if len(levels) <= style.MOST_SERIES:
         axes.set_xticks(levels, [value_text(level) for level in levels])
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    else:
+        style.log_ticks(axes.xaxis, low=levels[0], high=levels[-1], text=value_text)
+    axes.margins(x=0.1)
+    low, high = axes.get_ylim()
+    style.log_ticks(axes.yaxis, low=low, high=high)
     axes.set_xlabel(axis_label(first["setting"]))
     axes.set_title(_exponent_text(first))
 
@@ -124,8 +131,11 @@ def caption(table: pl.DataFrame, *, study: Study) -> str:
     if table.is_empty():
         return NOTHING
     row = table.row(0, named=True)
+    first = table.filter((pl.col("setting") == row["setting"]) & (pl.col("kind") == "run"))
+    some = f" {first.height:,} of them are marked, evenly over setting and step." if first.height < row["n"] else ""
     return (
         "One mark a run, at its eureka step or where it was last watched. Line: the median wait of the power law "
-        f"fitted to all {row['n']} runs ({row['n_events']} eurekas) with runs that had none taken as censored, other "
-        f"settings at their geometric means; band and brackets: 95% intervals. R² {row['r2']:.3f} of ln steps."
+        f"fitted to all {row['n']:,} runs ({row['n_events']:,} eurekas) with runs that had none taken as censored, "
+        "other settings at their geometric means; band and brackets: 95% intervals. "
+        f"R² {row['r2']:.3f} of ln steps.{some}"
     )

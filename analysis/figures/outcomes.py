@@ -4,6 +4,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from analysis.figures import style
 from analysis.figures.selection import placed, thinned, watched
@@ -20,7 +21,8 @@ _WORDS = {
     "diverged": "diverged",
     "left": "none of these yet",
 }
-_HATCH = {"eureka": "", "gradual": "....", "diverged": "xxxx"}
+_HALO = [withStroke(linewidth=2, foreground="white")]  # for words on any ground
+_HATCH = {"eureka": "", "gradual": "----", "diverged": "xxxx"}
 
 
 def table(study: Study) -> pl.DataFrame:
@@ -81,8 +83,9 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     for axes, rows in zip(grid, parts, strict=True):
         _stack(axes, rows, horizon=study.horizon_steps)
         n = rows["n"][0]
-        axes.set_title(f"{rows['config'][0].replace(', ', chr(10), 1)}\nn = {n}{' (few)' if n < 5 else ''}", fontsize=8)
-    for axes in grid[:: 4 if len(parts) > 3 else 3]:
+        title = style.wrapped(rows["config"][0], width=2.3, lines=2)
+        axes.set_title(f"{title}\nn = {n:,}{' (few)' if n < 5 else ''}", fontsize=8)
+    for axes in grid[:: style.columns_for(len(parts), most=4 if len(parts) > 3 else 3)]:
         axes.set_ylabel("share of runs")
     figure.supxlabel("optimiser steps; small numbers: runs at risk", fontsize=9)
     ways = [way for way in _CAUSES if way in set(table["way"])]
@@ -114,10 +117,13 @@ def _stack(axes: Axes, rows: pl.DataFrame, *, horizon: float) -> None:
         below = above
     axes.set_ylim(0, 1)
     style.step_axis(axes, horizon=horizon)
-    axes.set_xticks([0, horizon / 2, horizon], ["0", style.brief(horizon / 2), style.brief(horizon)])
+    axes.set_xticks([0, horizon / 2, horizon], ["0", style.brief(round(horizon / 2)), style.brief(horizon)])
     for step, n in rows.filter(pl.col("way") == "at risk").select("step", "at_risk").iter_rows():
-        side = "left" if step == 0 else "right" if step == horizon else "center"
-        axes.text(step, 0.985, str(n), fontsize=6, ha=side, va="top", color=style.QUIET)
+        side, inwards = ("left", 2) if step == 0 else ("right", 0) if step == horizon else ("center", 0)
+        axes.annotate(
+            f"{n:,}", (step, 0.985), xytext=(inwards, 0), textcoords="offset points", fontsize=6, ha=side, va="top",
+            color=style.INK, path_effects=_HALO,
+        )  # fmt: skip
 
 
 def caption(table: pl.DataFrame, *, study: Study) -> str:

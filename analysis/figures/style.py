@@ -5,13 +5,16 @@ A state is never shown by colour alone: it also has its own marker. Text stays t
 """
 
 import io
+import math
 import re
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -22,6 +25,7 @@ INK, QUIET, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 OF_WAY = {"eureka": BLUE, "censored": "#8a8a8a", "gradual": ORANGE, "diverged": VERMILLION}
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST_SERIES, MOST_PANELS = 8, 12
+LETTERS_AN_INCH = 13  # of a title of eight points, with room between panels
 MOST_LETTERS = 2_000_000  # of an SVG, before its marks are drawn as one picture
 
 _RC: dict[str, Any] = {
@@ -89,9 +93,14 @@ def ramp(levels: Sequence[object]) -> list[Any]:
     return [cycle[i % len(cycle)] for i in range(len(levels))]
 
 
+def columns_for(n: int, *, most: int) -> int:
+    """How many columns for n panels, so that rows are alike: four in twos, not three and one."""
+    return -(-n // -(-n // most)) if n else 1
+
+
 def panels(n: int, *, columns: int = 3, width: float = 3.1, height: float = 2.5) -> tuple[Figure, list[Axes]]:
     """A figure of n panels that share both axes, left to right and down; unused places stay empty."""
-    columns = min(columns, n)
+    columns = columns_for(n, most=columns)
     rows = -(-n // columns)
     figure = new_figure(max(width * columns + 0.6, 6.4), height * rows + 0.5)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
@@ -125,6 +134,37 @@ def log_step_axis(axes: Axes, *, low: float, high: float) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
 
 
+def log_ticks(axis: Axis, *, low: float, high: float, text: Callable[[float], str] | None = None) -> None:
+    """Round numbers along a logarithmic axis, written out; more of them where it spans few powers of ten."""
+    text = text or brief
+    span = math.log10(max(high / low, 1.0 + 1e-9))
+    subs = (1.0,) if span > 3 else (1.0, 3.0) if span > 2 else (1.0, 2.0, 5.0) if span > 0.6 else tuple(range(1, 10))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    if span < 0.3:  # too short for round numbers of one digit
+        axis.set_major_locator(MaxNLocator(4))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_columns(texts: Sequence[str], *, width: float) -> int:
+    """How many entries of a legend stand side by side in so many inches."""
+    return max(1, min(len(texts), int(width * LETTERS_AN_INCH / (max(map(len, texts), default=0) + 8))))
+
+
+def wrapped(text: str, *, width: float, lines: int) -> str:
+    """A title in at most so many lines of a panel of so many inches, broken between settings where it can be."""
+    most = int(width * LETTERS_AN_INCH)
+    found: list[str] = []
+    for part in text.split(", "):
+        if found and len(found[-1]) + len(part) + 2 <= most:
+            found[-1] += f", {part}"
+        else:
+            found += textwrap.wrap(part, most) or [""]
+    if len(found) > lines:
+        found = [*found[: lines - 1], found[lines - 1][: most - 1] + "…"]
+    return "\n".join(found)
+
+
 def brief(value: float) -> str:
     """A step in few letters: 300, 2k, 1.5M."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -135,7 +175,7 @@ def brief(value: float) -> str:
 
 def separate(n: int, *, columns: int = 3, width: float = 3.3, height: float = 2.6) -> tuple[Figure, list[Axes]]:
     """A figure of n panels with axes of their own."""
-    columns = min(columns, n)
+    columns = columns_for(n, most=columns)
     rows = -(-n // columns)
     figure = new_figure(max(width * columns + 0.4, 5.0), height * rows + 0.5)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()

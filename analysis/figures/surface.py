@@ -61,15 +61,14 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     points = table.filter(pl.col("kind") == "point")
     axes.scatter(points["x"], points["y"], c=points["chance"], cmap=shades, vmin=0, vmax=1, s=26, edgecolor="#b0b0b0",
                  linewidth=0.8, clip_on=False, zorder=5)  # fmt: skip
-    for axis, values, scale, ticks in (
-        (x, across, axes.set_xscale, axes.set_xticks), (y, up, axes.set_yscale, axes.set_yticks),
-    ):  # fmt: skip
+    for axis, values, ticks, scale in ((x, across, axes.xaxis, axes.set_xscale), (y, up, axes.yaxis, axes.set_yscale)):
+        levels = study.levels(axis)
         if values[0] > 0 and values[-1] / values[0] >= 3:
             scale("log")
-        levels = study.levels(axis)
+            style.log_ticks(ticks, low=values[0], high=values[-1], text=value_text)
         if len(levels) <= style.MOST_SERIES:
-            ticks(levels, [value_text(level) for level in levels])
-            ticks([], minor=True)
+            ticks.set_ticks(levels, [value_text(level) for level in levels])
+            ticks.set_ticks([], minor=True)
     axes.set_xlabel(axis_label(x))
     axes.set_ylabel(axis_label(y).replace(" (", "\n("))
     figure.colorbar(picture, ax=axes, label="fitted P(eureka)", fraction=0.06, pad=0.02)

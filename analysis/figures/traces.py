@@ -78,7 +78,7 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         if rows["plateau"][0] is not None:
             axes.axhline(rows["plateau"][0], color=style.INK, linewidth=0.8, linestyle="--", zorder=4)
         axes.set_ylim(low, high)
-        axes.set_title(rows["config"][0].replace(", ", "\n", 1), fontsize=8)
+        axes.set_title(style.wrapped(rows["config"][0], width=2.1, lines=4), fontsize=8)
         style.log_step_axis(axes, low=first, high=study.horizon_steps * 1.05)
     figure.supxlabel("optimiser steps (log scale)", fontsize=9)
     label = "training loss [nats]" if study.detector.metric == "loss" else study.detector.metric

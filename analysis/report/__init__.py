@@ -23,7 +23,7 @@ from analysis.report.templates import TEMPLATES
 from analysis.store import Store
 from analysis.study import Study, open_study
 
-__all__ = ["finding", "write_comparison", "write_report", "write_study"]
+__all__ = ["finding", "write_comparison", "write_report", "write_studies", "write_study"]
 
 
 def write_report(
@@ -56,27 +56,28 @@ def write_report(
     if pdf:
         document.require()
     names = [sweep] if isinstance(sweep, str) else list(dict.fromkeys(sweep))
-    if not names:
+    studies = [open_study(store, sweep=name, detector=detector) for name in names]
+    return write_studies(studies, out_dir=Path(out_dir), store=store, pdf=pdf)
+
+
+def write_studies(studies: Sequence[Study], *, out_dir: Path, store: Store | None = None, pdf: bool = False) -> Path:
+    """Write the report of studies already open; see `write_report`."""
+    if not studies:
         raise AnalysisError("report: sweep: got none; expected a sweep's name, or several")
-    if len(names) > 1:
-        studies = [open_study(store, sweep=name, detector=detector) for name in names]
-        for study in studies:
-            write_study(study, out_dir=Path(out_dir) / study.name, yaml=_yaml(store, study.name), store=store, pdf=pdf)
-        return write_comparison(studies, out_dir=Path(out_dir))
-    study = open_study(store, sweep=names[0], detector=detector)
-    return write_study(study, out_dir=Path(out_dir), yaml=_yaml(store, study.name), store=store, pdf=pdf)
+    if len(studies) == 1:
+        return write_study(studies[0], out_dir=out_dir, store=store, pdf=pdf)
+    for study in studies:
+        write_study(study, out_dir=out_dir / study.name, store=store, pdf=pdf)
+    return write_comparison(studies, out_dir=out_dir)
 
 
-def _yaml(store: Store, sweep: str) -> str:
-    path = store.sweep_dir(sweep) / "sweep.yaml"
-    return path.read_text() if path.exists() else ""
-
-
-def write_study(study: Study, *, out_dir: Path, yaml: str = "", store: Store | None = None, pdf: bool = False) -> Path:
+def write_study(study: Study, *, out_dir: Path, store: Store | None = None, pdf: bool = False) -> Path:
     """Write the report of a study already open; see `write_report`.
 
     With the store, metrics other than the detector's come from its digests; without, from the study's curves.
     """
+    if pdf:
+        document.require()
     study = with_store(study, store)
     table = config_table(study.events, axes=study.axes, at_step=study.horizon_steps, planned=study.planned_cells)
     table = context.with_accuracy(study, table)
@@ -95,10 +96,11 @@ def write_study(study: Study, *, out_dir: Path, yaml: str = "", store: Store | N
         "figures": [figure for figure in figures if figure.svg],
         "absent": [figure for figure in figures if not figure.svg],
         "rows": context.config_rows(study, table),
+        "counted": [word for word, name in context.WAYS.items() if table.height and table[name].sum()],
         "effects": context.effects(study),
         "failures": context.failures(study),
         "provenance": context.provenance(study),
-        "sweep_text": context.sweep_text(study, yaml=yaml),
+        "sweep_text": context.sweep_text(study),
         "uri": context.data_uri,
         "safe_svg": Markup,
         "words": words,

@@ -21,7 +21,7 @@ from analysis.report import manifest
 from analysis.report.findings import counts
 from analysis.study import Study
 
-SORTED = ("chance", "eureka", "median_step", "restricted_mean", "steps_per_eureka")
+WAYS = {"gradual": "gradual", "without": "censored", "diverged": "diverged", "failed": "failed", "waiting": "waiting"}
 LARGE = 200_000  # bytes of CSV above which the embedded copy is compressed
 LARGEST = 1_000_000  # compressed bytes above which the page has no copy, and only names the file beside it
 
@@ -107,9 +107,9 @@ def _footing(study: Study) -> str:
     watched = sum(tally[name] for name in ("eureka", "gradual", "censored", "diverged"))
     pooled = f" Pooled over {', '.join(study.pooled_axes)}." if study.pooled_axes else ""
     return (
-        f"In all, n = {watched} runs: {tally['eureka']} eureka, {tally['censored']} censored without one, "
-        f"{tally['gradual']} solved gradually, {tally['diverged']} diverged; left out: {tally['failed']} failed, "
-        f"{tally['waiting']} waiting. Detector {study.detector.name}.{pooled}"
+        f"In all, n = {watched:,} runs: {tally['eureka']:,} eureka, {tally['censored']:,} censored without one, "
+        f"{tally['gradual']:,} solved gradually, {tally['diverged']:,} diverged; left out: {tally['failed']:,} failed, "
+        f"{tally['waiting']:,} waiting. Detector {study.detector.name}.{pooled}"
     )
 
 
@@ -154,6 +154,7 @@ def config_rows(study: Study, table: pl.DataFrame) -> list[dict[str, Any]]:
                     row[name] for name in ("n", "eureka", "gradual", "censored", "diverged", "failed", "waiting")
                 ],
                 "chance": estimate_text(row["chance"], row["chance_lo"], row["chance_hi"]),
+                "ways": {word: row[name] for word, name in WAYS.items()},
                 "share": row["chance"],
                 "accuracy": "–" if row["accuracy"] is None else f"{row['accuracy']:.3f}",
                 "sort": [
@@ -254,7 +255,7 @@ def provenance(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def sweep_text(study: Study, *, yaml: str) -> str:
-    """The resolved sweep: its YAML where the store has it, else its record."""
+def sweep_text(study: Study) -> str:
+    """The resolved sweep: its YAML where the record has it, else the record."""
     kept: Mapping[str, Any] = {key: value for key, value in study.record.items() if key not in ("runs", "yaml")}
-    return yaml.strip() or json.dumps(kept, indent=1, sort_keys=True)
+    return str(study.record.get("yaml", "")).strip() or json.dumps(kept, indent=1, sort_keys=True)

@@ -9,6 +9,7 @@ from typing import Any
 from analysis.errors import AnalysisError
 
 NAME = "report.pdf"
+WIDEST, TALLEST = 481.0, 480.0  # of a figure, on a page that has room for its heading and caption [points]
 MOST_ROWS = 60  # of the table of configs; the whole table is beside the page
 _TOP = """#set document(date: none)
 #set page(paper: "a4", margin: 2cm, numbering: "1")
@@ -50,13 +51,8 @@ def source_text(values: Mapping[str, Any], *, root: Path) -> str:
     parts += [f"- #{_text(line)}" for line in values["lines"]]
     for figure in values["figures"]:
         parts.append(f"#heading(level: 2, {_text(figure.title)})")
-        picture = f'image({_text(f"/figures/{figure.name}.pdf")}, width: 100%, height: 62%, fit: "contain")'
-        size = (
-            f"image({_text(f'/figures/{figure.name}.pdf')}, width: 100%)"
-            if not _is_tall(root, figure.name)
-            else picture
-        )
-        parts.append(f"#figure({size}, caption: {_text(figure.caption)}, numbering: none, outlined: false)")
+        picture = f"image({_text(f'/figures/{figure.name}.pdf')}, width: {_width(root, figure.name):.0f}pt)"
+        parts.append(f"#figure({picture}, caption: {_text(figure.caption)}, numbering: none, outlined: false)")
     if values["rows"]:
         parts += ['#heading(level: 2, "Every config")', _table(study, values["rows"])]
     parts.append('#heading(level: 2, "Where this comes from")')
@@ -64,21 +60,21 @@ def source_text(values: Mapping[str, Any], *, root: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _is_tall(root: Path, name: str) -> bool:
-    """Whether a figure, at the page's width, would not leave room for its caption."""
+def _width(root: Path, name: str) -> float:
+    """A figure's own width, so that words are as large in all figures, or what keeps it on its page [points]."""
     head = (root / "figures" / f"{name}.svg").read_text()[:400]
-    box = head.partition('viewBox="')[2].partition('"')[0].split()
-    return len(box) == 4 and float(box[3]) > 1.1 * float(box[2])
+    _, _, width, height = map(float, head.partition('viewBox="')[2].partition('"')[0].split())
+    return width * min(1.0, WIDEST / width, TALLEST / height)
 
 
 def _table(study: Any, rows: Any) -> str:
     header = [*study.axes, "eureka / n", "P(eureka)", "half by step", "steps per eureka"]
-    cells = [_text(name) for name in header]
+    cells = [f"table.header({', '.join(_text(name) for name in header)})"]
     for row in rows[:MOST_ROWS]:
         counts = f"{row['counts'][1]}/{row['counts'][0]}"
         cells += [_text(text) for text in (*row["settings"], counts, row["chance"], row["median"], row["cost"])]
     more = len(rows) - MOST_ROWS
-    note = f"\n\n#{_text(f'{more} more configs are in tables/configs.csv.')}" if more > 0 else ""
+    note = f"\n\n#{_text(f'{more:,} more configs are in tables/configs.csv.')}" if more > 0 else ""
     body = ", ".join(cells)
     return f"#text(size: 7pt, table(columns: {len(header)}, stroke: 0.3pt + gray, inset: 3pt, {body})){note}"
 

@@ -34,9 +34,9 @@ def finding(study: Study, *, table: pl.DataFrame | None = None) -> list[str]:
 
 def _counted(study: Study, *, n_configs: int) -> str:
     tally = counts(study)
-    parts = [f"{n} {name}" for name, n in tally.items() if n or name == "eureka"]
-    configs = f" in {n_configs} configs" if study.axes and n_configs else ""
-    return f"{study.planned} runs planned{configs}: {', '.join(parts)}"
+    parts = [f"{n:,} {name}" for name, n in tally.items() if n or name == "eureka"]
+    configs = f" in {n_configs:,} configs" if study.axes and n_configs else ""
+    return f"{study.planned:,} runs planned{configs}: {', '.join(parts)}"
 
 
 def _estimates(study: Study, table: pl.DataFrame) -> list[str]:
@@ -50,7 +50,7 @@ def _estimates(study: Study, table: pl.DataFrame) -> list[str]:
             *("Highest: not known yet", "Lowest: not known yet", "Along the axes: not known yet"),
         ]
     overall = config_table(study.events, axes=(), at_step=study.horizon_steps).row(0, named=True)
-    pooled = f", pooled over {table.height} configs" if table.height > 1 else ""
+    pooled = f", pooled over {table.height:,} configs" if table.height > 1 else ""
     first = f"P(eureka {until}): {_chance(overall)}{pooled}"
     known = table.filter(pl.col("chance").is_not_null())
     if table.height < 2 or known.is_empty():
@@ -120,7 +120,7 @@ def _spread(table: pl.DataFrame) -> float:
 
 
 def _chance(row: Mapping[str, Any]) -> str:
-    return f"{estimate_text(row['chance'], row['chance_lo'], row['chance_hi'], none='not known')} n={row['n']}"
+    return f"{estimate_text(row['chance'], row['chance_lo'], row['chance_hi'], none='not known')} n={row['n']:,}"
 
 
 def _cut(line: str) -> str:

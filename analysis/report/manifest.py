@@ -34,6 +34,7 @@ def code_hash() -> str:
     return found.hexdigest()[:16]
 
 
+@lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Of the packages that a number or a picture could depend on; those not installed are left out."""
     found = {}

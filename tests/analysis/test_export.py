@@ -40,8 +40,12 @@ def test_a_long_latex_table_says_what_it_leaves_out():
 
 
 def test_an_unknown_format_is_one_line(study, tmp_path):
-    with pytest.raises(AnalysisError, match="got 'wandb'; expected some of csv, parquet, latex, tensorboard"):
-        export(study, tmp_path, formats=["wandb"])
+    with pytest.raises(AnalysisError, match=r"got 'xlsx'; expected some of csv, parquet, latex, tensorboard\.$"):
+        export(study, tmp_path, formats=["xlsx"])
+    for name in ("wandb", "mlflow"):
+        with pytest.raises(AnalysisError, match=f"got '{name}'.* Its client reads the Parquet"):
+            export(study, tmp_path, formats=["csv", name])
+    assert not list(tmp_path.iterdir())  # refused before anything was written
     with pytest.raises(AnalysisError, match=r"expected \.csv, \.parquet or \.tex"):
         write_table(study.events, tmp_path / "events.xlsx", title="events")
 

@@ -14,18 +14,17 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from demo import demo_store, demo_study
+from demo import demo_store, demo_study, simulate
 
+from analysis.detectors import DETECTORS
 from analysis.errors import AnalysisError
-from analysis.report import context, write_report, write_study
+from analysis.figures import FIGURES
+from analysis.report import context, document, write_report, write_study
 from analysis.report.findings import WIDEST, counts, finding
-from analysis.study import open_study
+from analysis.study import open_study, study_of
 
 LR = {"optim.lr": [1e-4, 1e-3]}
-SHOWN = {
-    "chance_map", "wait_map", "surface", "calibration", "event_curves", "outcomes", "timing", "compute", "cost",
-    "effects", "laws", "traces", "aligned", "abruptness", "final_levels", "definitions",
-}  # fmt: skip
+SHOWN = {figure.NAME for figure in FIGURES} - {"progress", "growth"}  # which need measures that the demo has not
 EVIL = 'Does <script>alert("x")</script> & a | pipe survive?'
 
 
@@ -157,6 +156,8 @@ def test_no_clock_is_read(text):
 
 THIN = {
     "one run": ({}, {"replicates": 1, "outcomes": "e"}),
+    "one config": ({}, {"replicates": 6, "outcomes": "ecd"}),
+    "an axis of one level": ({"optim.lr": [1e-3]}, {"replicates": 3, "outcomes": "ec"}),
     "no event": (LR, {"replicates": 2, "outcomes": "c"}),
     "all diverged": (LR, {"replicates": 2, "outcomes": "d"}),
     "all failed": (LR, {"replicates": 2, "outcomes": "f"}),
@@ -296,6 +297,59 @@ def test_several_sweeps_are_set_side_by_side(tmp_path):
     assert (tmp_path / "out" / "half" / "index.html").is_file()
     table = pl.read_csv(tmp_path / "out" / "tables" / "sweeps.csv")
     assert dict(table.select("sweep", "n").iter_rows()) == {"softness": 4, "half": 2}
+
+
+def test_a_comparison_is_the_same_bytes_each_time_and_heads_its_page_alike(tmp_path):
+    store = demo_store(tmp_path / "store", LR, replicates=2, outcomes="ec")
+    store.save_sweep(store.sweep("softness") | {"name": "again"})
+    pages = [write_report(store, ["softness", "again"], tmp_path / name) for name in ("one", "two")]
+    one, two = (
+        {path.relative_to(page.parent): path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+        for page in pages
+    )
+    assert one == two
+    heads = [re.sub(r"<title>.*?</title>", "", path.read_text().partition("<main>")[0], flags=re.S)
+             for path in (pages[0], pages[0].parent / "again" / "index.html")]  # fmt: skip
+    assert heads[0] == heads[1] != ""
+
+
+def test_a_metric_that_no_run_has_is_one_line(tmp_path):
+    runs, metrics, record = simulate(LR, replicates=1, outcomes="e")
+    with pytest.raises(AnalysisError, match="metric: got 'accuracy'; expected one of") as caught:
+        study_of(runs, metrics=metrics.drop("accuracy").lazy(), record=record, detector=DETECTORS["level-accuracy-1"])
+    assert "\n" not in str(caught.value)
+
+
+def test_ways_to_end_that_no_run_took_have_no_column(page, text, tmp_path):
+    heads = re.findall(r"<th>(gradual|without|diverged|failed|waiting)</th>", text)
+    assert heads == ["gradual", "without", "diverged", "failed", "waiting"]
+    plain = write_study(demo_study(LR, replicates=2, outcomes="e"), out_dir=tmp_path).read_text()
+    assert not re.search(r"<th>(gradual|without|diverged|failed|waiting)</th>", plain)
+
+
+def test_a_long_table_of_configs_scrolls_in_its_own_box(text, tmp_path):
+    axes = {"optim.lr": [1e-4 * 1.1**i for i in range(41)]}
+    many = write_study(demo_study(axes, replicates=1, steps=400, outcomes="c"), out_dir=tmp_path).read_text()
+    assert '<div class="wide tall"' in many
+    assert '<div class="wide tall"' not in text
+
+
+def test_a_second_pdf_draws_nothing_again(tmp_path, monkeypatch):
+    pytest.importorskip("typst")
+    study = demo_study(LR, replicates=2, outcomes="c")
+    write_study(study, out_dir=tmp_path, pdf=True)
+    before = (tmp_path / "report.pdf").read_bytes()
+    monkeypatch.setattr(context, "_made", lambda figure, **_: pytest.fail(f"{figure.NAME} was drawn again"))
+    write_study(study, out_dir=tmp_path, pdf=True)
+    assert (tmp_path / "report.pdf").read_bytes() == before
+
+
+def test_figures_of_a_pdf_keep_their_own_size_and_fit_the_page(tmp_path):
+    for name, box in (("small", "200 100"), ("wide", "962 300"), ("tall", "400 960")):
+        (tmp_path / "figures").mkdir(exist_ok=True)
+        (tmp_path / "figures" / f"{name}.svg").write_text(f'<svg viewBox="0 0 {box}">')
+    found = [document._width(tmp_path, name) for name in ("small", "wide", "tall")]
+    assert found == [200, document.WIDEST, 400 * document.TALLEST / 960]
 
 
 def test_no_sweep_named_is_one_line(store, tmp_path):

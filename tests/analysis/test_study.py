@@ -91,3 +91,34 @@ def test_fields_that_move_together_in_a_grid_of_pairs_are_two_axes():
     study = study_of(runs, metrics=metrics.lazy(), record=record)
     assert study.axes == ("budget.batch", "optim.lr")
     assert study.planned_cells is None  # no full grid of the two was planned
+
+
+def mappings(*values):
+    """A study of one axis over whole mappings `task`, and its events."""
+    runs, metrics, record = simulate({"task": list(range(len(values)))}, replicates=2, outcomes="ec")
+    names = dict.fromkeys(name for value in values for name in value)
+    columns = {f"task.{name}": [values[i].get(name) for i in runs["task"]] for name in names}
+    runs = runs.drop("task", "task.name").with_columns(pl.Series(name, column) for name, column in columns.items())
+    return study_of(runs, metrics=metrics.lazy(), record=record | {"axes": {"task": list(values)}})
+
+
+def test_mappings_that_no_one_column_tells_apart_are_one_axis_in_words():
+    study = mappings(
+        {"name": "window_sum", "window": 8, "modulus": 11}, {"name": "window_sum", "window": 2, "modulus": 11},
+        {"name": "rewrite", "rule": "copy", "numbers": 5}, {"name": "rewrite", "rule": "add", "numbers": 5},
+    )  # fmt: skip
+    assert study.axes == ("task",)
+    words = ["window_sum, window 8", "window_sum, window 2", "rewrite, rule copy", "rewrite, rule add"]
+    assert study.levels("task") == words
+    assert study.runs["task"].null_count() == 0
+    assert study.planned_cells is None
+
+
+def test_fields_that_say_no_more_than_the_name_are_left_out():
+    assert mappings({"name": "parity", "bits": 3}, {"name": "recall", "words": 9}).axes == ("task.name",)
+
+
+def test_mappings_of_one_name_that_differ_in_one_field_are_that_field():
+    study = mappings({"name": "parity", "bits": 3}, {"name": "parity", "bits": 9})
+    assert study.axes == ("task.bits",)
+    assert study.levels("task.bits") == [3, 9]

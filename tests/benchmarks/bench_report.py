@@ -20,7 +20,7 @@ from time import perf_counter, process_time
 import numpy as np
 
 from analysis.store import Store, curve
-from tests.benchmarks.timing import keep, machine, table
+from tests.benchmarks.timing import machine, options, table, tell
 
 TITLE = "Report: seconds for a hundred thousand runs"
 ROOT = Path(__file__).parents[2]
@@ -97,19 +97,16 @@ def measured(*, runs: int, steps: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="a tenth of the runs")
-    options.add_argument("--runs", type=int, default=100_000)
-    options.add_argument("--write", action="store_true", help="keep the table in RESULTS.md")
-    options.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
-    given = options.parse_args(argv)
+    asked = options(__doc__, quick="a tenth of the runs")
+    asked.add_argument("--runs", type=int, default=100_000)
+    asked.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
+    given = asked.parse_args(argv)
     if given.alone:
         report_alone(*given.alone)
         return
-    text = f"{machine()}.\n\n{measured(runs=given.runs // (10 if given.quick else 1), steps=1000)}"
-    print(text)
-    if given.write:
-        keep(TITLE, text)
+    text = measured(runs=given.runs // (10 if given.quick else 1), steps=1000)
+    text = f"`python -m tests.benchmarks.bench_report`; {machine()}.\n\n{text}"
+    tell(TITLE, text, is_kept=given.write)
 
 
 if __name__ == "__main__":
