@@ -45,6 +45,7 @@ class Plan:
         cohorts: the new runs, packed, in the order in which workers take them.
         workers: processes that train at once.
         outlook: what was known of the runs.
+        compiled_s: about how long the compiled program would take instead; None where it would not pay [s].
     """
 
     sweep: Sweep
@@ -54,6 +55,7 @@ class Plan:
     cohorts: tuple[CohortPlan, ...]
     workers: int
     outlook: Outlook
+    compiled_s: float | None = None
 
     @property
     def run_steps(self) -> int:
@@ -111,6 +113,7 @@ class Plan:
             "run_steps_expected": round(self.expected_run_steps),
             "hours_at_most": duration and duration.at_most_s / 3600.0,
             "hours_expected": duration and duration.expected_s / 3600.0,
+            "hours_compiled": self.compiled_s and self.compiled_s / 3600.0,
             "interval_width": interval_width(n),
         }
 

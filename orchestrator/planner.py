@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.code import shapes_to_compile
+from orchestrator.code import compiled_seconds, shapes_to_compile
 from orchestrator.errors import BadRequest
 from orchestrator.outlook import DEFAULT_WIDTH, Outlook, expected_steps, seconds_per_run_step
 from orchestrator.plan import Plan, make_plan, missing, usable_cores
@@ -21,6 +21,7 @@ from orchestrator.rates import (
     can_measure,
     candidates,
     choose_width,
+    gpu_rates,
     known_rates,
     measured_rates,
 )
@@ -97,8 +98,9 @@ def plan_sweep(sweep: Sweep, *, store: Store | None, means: Means, retry_failed:
     """
     stored = store.statuses() if store else {}
     new = missing(sweep, stored=stored, retry_failed=retry_failed)
+    require_sources(new, store=store)
     ledger = store.runs_table(columns=list(LEDGER_COLUMNS)) if store and stored and new else None
-    return make_plan(
+    plan = make_plan(
         sweep,
         stored=stored,
         workers=means.workers,
@@ -106,6 +108,28 @@ def plan_sweep(sweep: Sweep, *, store: Store | None, means: Means, retry_failed:
         saved=store.saved_states() if store and new else (),
         retry_failed=retry_failed,
     )
+    if plan.already or not plan.new:  # another program is another run: what is stored would be trained again
+        return plan
+    return replace(plan, compiled_s=compiled_seconds(plan.new, duration=plan.duration, device=means.device))
+
+
+def require_sources(runs: Sequence[RunSpec], *, store: Store | None) -> None:
+    """Forks need the snapshots that they start from.
+
+    Raises:
+        BadRequest: one is not in the store.
+    """
+    forks = [run.start_from for run in runs if run.start_from is not None]
+    there = set(store.snapshots.there()) if store and forks else set()
+    lacking = [fork for fork in forks if (fork.run, fork.step) not in there]
+    if lacking:
+        first, where = lacking[0], f"{store.path}" if store else "the store, which does not exist yet"
+        steps = [step for run, step in sorted(there) if run == first.run]
+        kept = f"those kept are {', '.join(map(str, steps))}" if steps else "train that run first, with log.snapshots"
+        more = f" ({len(lacking)} runs lack theirs)" if len(lacking) > 1 else ""
+        raise BadRequest(
+            f"start_from: got run {first.run}, step {first.step}; expected a snapshot in {where}: {kept}{more}"
+        )
 
 
 def foresee(runs: Sequence[RunSpec], *, ledger: pa.Table | None, means: Means) -> Outlook:
@@ -146,6 +170,8 @@ def foresee(runs: Sequence[RunSpec], *, ledger: pa.Table | None, means: Means) -
 
 def _rates_of(spec: RunSpec, *, company: int, is_long: bool, is_timed: bool, means: Means) -> dict[int, float]:
     """Rates of a shape by width, as far as they are known or worth measuring; not worth it is compiling first."""
+    if means.device == "cuda" and not means.width:
+        return gpu_rates(spec, may_measure=is_long and means.measures != "none", note=means.note)
     known = known_rates(spec, device=means.device)
     wanted = candidates(device=means.device, company=company)
     if means.width or not is_long:

@@ -2,7 +2,9 @@
 
 A scratch cohort of the shape trains for a second or two: other runs, the same tensors. On CPU a run has
 the same bits at every width, so the width is free to be chosen by speed. On CUDA it is part of the
-result, and stays at the default.
+result, and is chosen once for a shape, a device and an engine.
+
+On CUDA the table of `workloads/capacity.py` says both, and how many lanes fit at all.
 
 Processor time is measured, not wall time, so that others' load does not decide. No model of the caches does,
 either: the rows of two quickstart runs fill an L2 cache of 1 MiB, yet a step got cheaper up to 32 runs a
@@ -11,6 +13,7 @@ cohort, since it is the start of each operation that is spread over them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -69,7 +72,9 @@ def choose_width(rates: Mapping[int, float], *, device: str, company: int) -> in
         for width in candidates(device=device, company=company)
         if width in rates
     }
-    if device != "cpu" or not ends:
+    if device != "cpu" and rates:
+        return min(rates, key=lambda width: rates[width])
+    if not ends:
         return DEFAULT_WIDTH[device]
     return min(width for width, end in ends.items() if end <= (1.0 + TOLERANCE) * min(ends.values()))
 
@@ -90,6 +95,21 @@ def measured_rates(spec: RunSpec, *, widths: Sequence[int], device: str, seconds
     start = _key(spec, device=device)
     remember("seconds_per_run_step", {f"{start}{width}": rates.get(width) for width in widths})
     return rates
+
+
+def gpu_rates(spec: RunSpec, *, may_measure: bool, note: Callable[[str], None]) -> Rates:
+    """What a step costs at each width that fits the GPU; empty where nothing is known and nothing may be measured."""
+    import torch
+
+    from workloads.capacity import known_table, measured_table
+
+    device = torch.device("cuda")
+    rows = known_table(spec, device=device)
+    if not rows and may_measure:
+        note(f"timing widths of shape {spec.shape_key[:8]} …")
+        with contextlib.suppress(Exception):  # the same fault will meet the sweep's own workers
+            rows = measured_table(spec, device=device)
+    return {row.width: 1.0 / row.run_steps_per_s for row in rows if row.run_steps_per_s > 0.0}
 
 
 def measure(spec: RunSpec, *, widths: Sequence[int], device: str, seconds: float) -> Rates:
@@ -135,6 +155,7 @@ def _strangers(spec: RunSpec, n: int) -> list[RunSpec]:
     plain = spec.model_dump(mode="json")
     plain["stop"]["after_event_steps"] = None
     plain["budget"]["steps"] = ENDLESS
+    plain["start_from"] = None  # the weights do not matter for the time
     if "lr" in plain["optim"]:
         plain["optim"]["lr"] = 1e-9
     return [resolve({**plain, "seed": {"init": seed, "data": seed}}) for seed in range(n)]

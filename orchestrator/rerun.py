@@ -57,7 +57,7 @@ def rerun(store_path: str | os.PathLike[str], run_id: str, *, device: str = "cpu
     spec = resolve(json.loads(row["spec"]))
     known = {"run_id": spec.run_id, "stored_status": row["status"]}
     try:
-        outcome = train_alone(spec, device=device)
+        outcome = train_alone(spec, device=device, store=store)
     except Exception:  # what `rerun` is for: the fault, with nobody else around
         text = traceback.format_exc()
         return Rerun(**known, status="failed", steps=0, compared=0, first_difference=None, text=text)
@@ -72,9 +72,9 @@ def rerun(store_path: str | os.PathLike[str], run_id: str, *, device: str = "cpu
     )
 
 
-def train_alone(spec: RunSpec, *, device: str) -> Outcome:
-    """One run, one slot, from its start to its end."""
-    cohort = Cohort([spec], width=1, device=device)
+def train_alone(spec: RunSpec, *, device: str, store: Store) -> Outcome:
+    """One run, one slot, from its start to its end; a fork starts from a snapshot in the store."""
+    cohort = Cohort([spec], width=1, device=device, weights=store.snapshots.load)
     return cohort.advance()[0]
 
 

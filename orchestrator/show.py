@@ -31,9 +31,15 @@ def plan_panel(plan: Plan) -> RenderableType:
         ("cohorts", _cohorts(plan)),
         ("run-steps", f"about {plan.expected_run_steps:,.0f} (at most {plan.run_steps:,})"),
         ("time", about(plan.duration) or UNKNOWN_TIME),
+        *([("faster", _compiled(plan.compiled_s))] if plan.compiled_s else []),
         ("interval", _interval(record)),
     ]
     return Group(_title(record["sweep"], record["question"]), _labelled(rows))
+
+
+def _compiled(seconds: float) -> str:
+    about = f"about {duration(seconds)} with the code it makes first"
+    return f"base.compute.program=compiled: {about}, g++ needed; it is part of a run's identity"
 
 
 def standing_panel(standing: Standing) -> RenderableType:

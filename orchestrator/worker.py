@@ -25,9 +25,11 @@ from analysis.errors import StoreError
 from analysis.store import Store, curve
 from orchestrator import __version__
 from orchestrator.pulse import PULSE_S, Pulse, hand_name, spec_columns
+from workloads.capture import release
 from workloads.cohort import Cohort, Outcome
-from workloads.errors import UnreadableState
+from workloads.errors import UnfitWeights, UnreadableState
 from workloads.fields import column_types
+from workloads.process import is_out_of_memory
 from workloads.spec import RunSpec, resolve
 
 
@@ -45,7 +47,8 @@ class CohortWorker:
         self.engine: Cohort | None = None
         self.ended: list[Outcome] = []
         self.finished = self.diverged = self.events = 0  # committed by this worker
-        self.hands = self.afresh = 0
+        self.hands = self.afresh = self.run_steps = 0
+        self.members: dict[str, RunSpec] = {}  # all that this worker was given
         self.seconds = self.cpu_s = 0.0
         self.is_open = False
 
@@ -59,9 +62,7 @@ class CohortWorker:
         self.states = self.opened.saved_states() if record["resumes"] else {}
         self.saved_at = time.monotonic()
         if members := self._members(record):
-            self.engine = Cohort(
-                members, width=self.width, device=self.device, saved=self._saved, on_unreadable=self._unreadable
-            )
+            self._seat(members)
         self.is_open = True
 
     def step(self) -> Pulse:
@@ -70,13 +71,14 @@ class CohortWorker:
             return self._pulse()
         began, cpu = time.monotonic(), time.process_time()
         until = began + min(PULSE_S, self.checkpoint_s)
-        while self.engine.running and (left := until - time.monotonic()) > 0:
+        while self.engine and self.engine.running and (left := until - time.monotonic()) > 0:
             self._take_hands()
-            self.ended += self.engine.advance(seconds=left)
+            if not self._advance(left):
+                self._seat_again()
         self.seconds += time.monotonic() - began
         self.cpu_s += time.process_time() - cpu
         self._commit()
-        if not self.engine.running:
+        if not (self.engine and self.engine.running):
             self.opened.drop_states(self.cohort)
         elif time.monotonic() - self.saved_at > self.checkpoint_s:
             self._save()
@@ -88,10 +90,64 @@ class CohortWorker:
             self._commit()
             self._save()
 
+    # -- slots, and what to do where memory does not suffice for them ------------------------
+
+    def _seat(self, members: list[RunSpec]) -> None:
+        """Set up a cohort; with half the slots where memory does not suffice, down to one."""
+        while not self._fits(members):
+            self._narrow()
+
+    def _fits(self, members: list[RunSpec]) -> bool:
+        try:
+            self.engine = Cohort(
+                members,
+                width=self.width,
+                device=self.device,
+                saved=self._saved,
+                on_unreadable=self._unreadable,
+                weights=self._weights,
+                keep=self.opened.snapshots.save,
+            )
+        except Exception as error:
+            if self.width == 1 or not is_out_of_memory(error):
+                raise
+            return False  # with the error goes what it held
+        return True
+
+    def _advance(self, seconds: float) -> bool:
+        """Train; False where memory did not suffice and fewer slots may do."""
+        assert self.engine is not None
+        try:
+            self.ended += self.engine.advance(seconds=seconds)
+        except Exception as error:
+            if self.width == 1 or not is_out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def _seat_again(self) -> None:
+        """Go on with half the slots, every member from its last saved state."""
+        assert self.engine is not None
+        self.run_steps += self.engine.run_steps
+        self.engine = None
+        self._narrow()
+        done = self.opened.statuses().keys() | {outcome.spec.run_id for outcome in self.ended}
+        self.states = self.opened.saved_states()
+        if left := [spec for run, spec in self.members.items() if run not in done]:
+            self._seat(left)
+
+    def _narrow(self) -> None:
+        self.width = max(1, self.width // 2)
+        release()
+
+    # -- members -----------------------------------------------------------------------------
+
     def _members(self, record: Mapping[str, Any]) -> list[RunSpec]:
         """The members that a record names, less those that are done."""
         done = self.opened.statuses()
-        return [spec for spec in map(resolve, record["members"]) if spec.run_id not in done]
+        members = [spec for spec in map(resolve, record["members"]) if spec.run_id not in done]
+        self.members |= {spec.run_id: spec for spec in members}
+        return members
 
     def _take_hands(self) -> None:
         """Take in members that were sent after the cohort, while there are fewer waiting than slots."""
@@ -112,6 +168,12 @@ class CohortWorker:
         state = self.opened.load_state(run, self.states[run][0])
         self.afresh += state is None
         return state
+
+    def _weights(self, run: str, step: int) -> Mapping[str, np.ndarray]:
+        try:
+            return self.opened.snapshots.load(run, step)
+        except StoreError as error:  # a fault of this member, not of the store
+            raise UnfitWeights(f"start_from: {error}") from None
 
     def _unreadable(self, _: UnreadableState) -> None:
         self.afresh += 1
@@ -153,7 +215,7 @@ class CohortWorker:
             finished=self.finished,
             diverged=self.diverged,
             events=self.events,
-            run_steps=engine.run_steps if engine else 0,
+            run_steps=self.run_steps + (engine.run_steps if engine else 0),
             hands=self.hands,
             afresh=self.afresh,
             seconds=self.seconds,

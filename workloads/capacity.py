@@ -6,9 +6,10 @@ lanes upwards, twice as many each time, until more lanes gain little or the line
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from workloads.capture import release
 from workloads.compiled import cache_folder
 
 if TYPE_CHECKING:
@@ -42,17 +44,26 @@ class Row:
 Measure = Callable[[int], Row]  # a width, tried out
 
 
-def best_width(spec: RunSpec, *, device: torch.device) -> int:
-    """The width to train a shape at, from the table on file or from one measured now [lanes]."""
-    path = cache_folder().parent / "capacity" / f"{_key(spec, device)}.json"
-    if path.exists():
-        rows = [Row(**row) for row in json.loads(path.read_text())]
-    else:
-        total = torch.cuda.get_device_properties(device).total_memory
-        rows = capacity_table(lambda width: tried(spec, width=width, device=device), total_bytes=total)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([asdict(row) for row in rows]))
-    return max(rows, key=lambda row: row.run_steps_per_s).width
+def known_table(spec: RunSpec, *, device: torch.device) -> list[Row]:
+    """The table on file for a shape; empty where it was not measured yet, or the file is damaged."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return [Row(**row) for row in json.loads(_path(spec, device).read_text())]
+    return []
+
+
+def measured_table(spec: RunSpec, *, device: torch.device) -> list[Row]:
+    """The table of a shape, measured now and kept on file."""
+    path, total = _path(spec, device), torch.cuda.get_device_properties(device).total_memory
+    rows = capacity_table(lambda width: tried(spec, width=width, device=device), total_bytes=total)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps([asdict(row) for row in rows]))
+    draft.replace(path)
+    return rows
+
+
+def _path(spec: RunSpec, device: torch.device) -> Path:
+    return cache_folder().parent / "capacity" / f"{_key(spec, device)}.json"
 
 
 def capacity_table(measure: Measure, *, total_bytes: int) -> list[Row]:
@@ -88,8 +99,7 @@ def tried(spec: RunSpec, *, width: int, device: torch.device) -> Row:
     """Train lanes of one shape for a moment."""
     from workloads.cohort import Cohort
 
-    gc.collect()
-    torch.cuda.empty_cache()
+    release()
     torch.cuda.reset_peak_memory_stats(device)
     budget = spec.budget.model_copy(update={"steps": 10**6})
     stop = spec.stop.model_copy(update={"after_event_steps": None})

@@ -7,6 +7,7 @@ width takes them over as they are.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 import torch
@@ -34,6 +35,14 @@ def park(lanes: Lanes) -> None:
         _parked[lanes.spec.shape_key, lanes.width, str(lanes.device)] = lanes
         while len(_parked) > MOST_PARKED:
             _parked.pop(next(iter(_parked)))
+
+
+def release() -> None:
+    """Give back the memory of parked lanes, and what torch keeps of freed tensors."""
+    _parked.clear()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class CapturedLanes(Lanes):

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from workloads.capture import park, ready_lanes
-from workloads.errors import UnreadableState
+from workloads.errors import UnfitWeights, UnreadableState
+from workloads.forks import is_snapshot_due
 from workloads.lanes import RING_STEPS, Arrays
 from workloads.process import settle
+from workloads.program import told
 from workloads.rows import Layout
 from workloads.seen import Seen
 from workloads.spec import RunSpec
@@ -29,6 +31,12 @@ from workloads.watch import Verdict, end_steps
 CUDA_POLL_STEPS = 32
 
 Lookup = Callable[[str], Mapping[str, np.ndarray] | None]
+Weights = Callable[[str, int], Mapping[str, np.ndarray]]
+Keep = Callable[[str, int, Arrays], None]
+
+
+def _no_weights(run: str, step: int) -> Arrays:
+    raise UnfitWeights(f"start_from: run {run[:8]}, step {step}: no store to take its snapshot from")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +88,8 @@ class Cohort:
         device: where to train.
         saved: gives the saved state of a run, or None; see `state`.
         on_unreadable: told of saved states that do not fit; the run then starts afresh.
+        weights: gives the snapshot of a run (run_id, step) that a member starts from.
+        keep: takes a snapshot (run_id, step, arrays) that a member's spec asks for; twice where a run went back.
     """
 
     def __init__(
@@ -90,11 +100,14 @@ class Cohort:
         device: torch.device | str = "cpu",
         saved: Lookup = lambda run_id: None,
         on_unreadable: Callable[[UnreadableState], None] = lambda error: None,
+        weights: Weights = _no_weights,
+        keep: Keep = lambda run, step, arrays: None,
     ):
         assert len({spec.shape_key for spec in members}) == 1, "a cohort has members of one shape"
         self.device = torch.device(device)
         self.waiting = deque(members)
         self.saved, self.on_unreadable = saved, on_unreadable
+        self.weights, self.keep = weights, keep
         first = members[0]
         settle(first.compute, self.device)
         self.task = first.task
@@ -131,13 +144,18 @@ class Cohort:
         until = time.monotonic() + seconds
         ended: list[Outcome] = []
         while self.running and not ended and time.monotonic() < until and ticks != 0:
-            for _ in range(self.poll_steps if ticks is None else min(self.poll_steps, ticks)):
+            for _ in range(self._ticks_to_poll(ticks)):
                 self._tick()
                 ticks = None if ticks is None else ticks - 1
             ended = self._collect()
         if ended and not self.running:
             park(self.lanes)
         return ended
+
+    def _ticks_to_poll(self, ticks: int | None) -> int:
+        """Until it is looked whether runs have ended; never beyond the end of a budget."""
+        left = min(slot.spec.budget.steps - slot.step for slot in self.slots if slot is not None)
+        return max(1, min(self.poll_steps, left, self.poll_steps if ticks is None else ticks))
 
     def state(self) -> dict[str, Arrays]:
         """Everything that the running members need to go on exactly, by run_id."""
@@ -159,6 +177,8 @@ class Cohort:
             if slot is not None:
                 if slot.step % BLOCK_STEPS == 0 or k in self.stale:
                     self.lanes.draw(k, slot.spec, slot.world, step=slot.step)
+                if slot.spec.log.snapshots:
+                    self._keep(k, slot)
                 turns.append((k, slot.spec.optim, slot.step, slot.spec.budget.steps))
         self.stale.clear()
         self._measure()
@@ -177,7 +197,7 @@ class Cohort:
             self._probe = (model, Layout(model))
         model, layout = self._probe
         layout.bind(self.lanes.rows[due], trained=False)
-        seen = Seen()
+        seen = Seen(moved=lambda: self._moved(layout, due), gradients=lambda: self._gradients(due, picked, controls))
         picked = {name: values[due] for name, values in self.lanes.batch().items()}
         controls = {name: values[due] for name, values in self.lanes.controls().items()}
         with torch.no_grad():
@@ -188,6 +208,31 @@ class Cohort:
             slot = self.slots[k]
             assert slot is not None
             slot.measured.append((slot.step, values))
+
+    def _gradients(
+        self, lanes: Sequence[int], batch: dict[str, Tensor], controls: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Gradients of each lane's loss at this step's data, by name."""
+        assert self._probe is not None
+        model, layout = self._probe
+        parameters = layout.bind(self.lanes.rows[list(lanes)], trained=True)
+        with torch.enable_grad():
+            output = model(batch["x"], **told(self.lanes.spec, batch, controls))
+            loss = self.task.objective(output, batch)["loss"].sum()
+            found = torch.autograd.grad(loss, parameters)
+        return {place.name: gradient for place, gradient in zip(layout.places, found, strict=True)}
+
+    def _moved(self, layout: Layout, lanes: Sequence[int]) -> Tensor:
+        """Distance of each lane's weights from the first ones of its seed, in units of these ones' length."""
+        specs = [slot.spec for k in lanes if (slot := self.slots[k]) is not None]
+        drawn = [layout.initial_row(s.seed.init, std=s.model.init_std, device=self.device) for s in specs]
+        first = torch.stack(drawn)
+        return (self.lanes.rows[list(lanes)] - first).norm(dim=1) / first.norm(dim=1)
+
+    def _keep(self, k: int, slot: Slot, *, ended: bool = False) -> None:
+        """Hand out the weights of slot k, if its spec asks for those of now."""
+        if is_snapshot_due(slot.spec.log.snapshots, step=slot.step, ended=ended):
+            self.keep(slot.spec.run_id, slot.step, self.lanes.layout.named(self.lanes.rows[k]))
 
     # -- members come and go -----------------------------------------------------------------
 
@@ -202,6 +247,7 @@ class Cohort:
         for k in over:
             slot = self.slots[k]
             assert slot is not None
+            self._keep(k, slot, ended=True)
             outcomes.append(self._outcome(slot, verdicts[k]))
             self.slots[k] = None
             self._refill(k)
@@ -250,7 +296,8 @@ class Cohort:
                 self.on_unreadable(error)
                 slot, saved = Slot(spec, slot.world), None
         if saved is None:
-            self.lanes.start(k, spec)
+            fork = spec.start_from
+            self.lanes.start(k, spec, None if fork is None else self.weights(fork.run, fork.step))
         self.slots[k] = slot
         self.stale.add(k)
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from workloads.errors import NoCompiler, WorkloadError
 from workloads.streams import BLOCK_STEPS
+from workloads.tasks.task import composed
 from workloads.update import Turn
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Compiled:
     """Lane after lane, by code made for one run."""
 
     def __init__(self, lanes: Lanes):
-        self.call = load(lanes.spec)
+        self.call, self.task, self.names = load(lanes.spec), lanes.task, sorted(lanes.blocks)
         self.scores = torch.zeros(lanes.width, len(lanes.task.METRICS))
         self.rows, self.grads = lanes.rows.split(1), lanes.grads.split(1)
         settings = lanes.table[:, :, : len(lanes.control_names)]
@@ -50,7 +51,9 @@ class Compiled:
     def __call__(self, lanes: Lanes, turns: Sequence[Turn]) -> Tensor:
         """The lanes with a run alone."""
         for k, _, step, _ in turns:
-            grads, scores = self.call(self.rows[k], *self.inputs[k][step % BLOCK_STEPS])
+            settings, *data = self.inputs[k][step % BLOCK_STEPS]
+            batch = composed(self.task, dict(zip(self.names, data, strict=True)))
+            grads, scores = self.call(self.rows[k], settings, *(batch[name] for name in sorted(batch)))
             self.grads[k].copy_(grads)
             self.scores[k] = scores[0]
         return self.scores
@@ -153,13 +156,13 @@ def make(spec: RunSpec, path: Path) -> None:
     lanes.draw(0, spec, lanes.world(spec), step=0)
     lanes.start(0, spec)
     gradients = gradients_function(spec, lanes.layout)
-    names = sorted(lanes.blocks)
+    batch = lanes.batch()
+    names = sorted(batch)
 
     def function(row: Tensor, controls: Tensor, *data: Tensor) -> tuple[Tensor, Tensor]:
         by_name = {name: controls[:, i] for i, name in enumerate(lanes.control_names)}
         return gradients(row, dict(zip(names, data, strict=True)), by_name)
 
-    batch = lanes.batch()
     settings = lanes.now(lanes.table)[:, : len(lanes.control_names)]
     arguments = (lanes.rows, settings, *[batch[name] for name in names])
     with torch.no_grad():

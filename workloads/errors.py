@@ -46,6 +46,10 @@ class UnreadableState(WorkloadError):
     """A saved row does not fit the run that asks for it (another version, another layout)."""
 
 
+class UnfitWeights(WorkloadError):
+    """Weights to start from are not there, or are of another model."""
+
+
 class UnfitModule(WorkloadError):
     """A user's own module cannot be imported, built, or trained."""
 

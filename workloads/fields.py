@@ -50,12 +50,12 @@ def _marks(field: FieldInfo) -> dict[str, Any]:
 
 
 def leaves(spec: BaseModel, *, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo, Any]]:
-    """Every leaf field of a spec: (path, field, value), depth first in declaration order."""
+    """Every leaf field of a spec: (path, field, value), depth first in declaration order; absent parts have none."""
     for name, field in type(spec).model_fields.items():
         value = getattr(spec, name)
         if isinstance(value, BaseModel):
             yield from leaves(value, prefix=(*prefix, name))
-        else:
+        elif value is not None or not issubclass(_type_of(field.annotation), BaseModel):
             yield (*prefix, name), field, value
     for name, value in (spec.model_extra or {}).items():
         yield (*prefix, name), FieldInfo.from_annotation(type(value)), value

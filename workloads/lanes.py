@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workloads.program import build_program
+from workloads.program import build_program, drawn_for
 from workloads.rows import Layout
 from workloads.streams import BLOCK_STEPS, generator
+from workloads.tasks.task import composed
 from workloads.update import RowOptimiser, Turn, columns_of
 from workloads.watch import Watch
 
@@ -41,6 +42,7 @@ class Lanes:
 
     Attributes:
         rows, grads: weights and gradients `(K, P)`.
+        trained: 1 where a run's weights train, 0 where they are frozen `(K, P)`; None where all runs train whole.
         blocks: data of each lane's block of steps, `(K, BLOCK_STEPS, batch, …)` by name.
         table: settings of those steps, `(K, BLOCK_STEPS, controls and optimiser columns)`.
         steps: each lane's own step `(K,)`.
@@ -51,11 +53,12 @@ class Lanes:
         self.spec, self.width, self.device = spec, width, device
         self.task = spec.task
         self.model = spec.model.build(spec.task.shapes())
-        self.layout = Layout(self.model)
+        self.layout = Layout(self.model, is_split=spec.trainable is not None)
         self.columns = (*spec.task.METRICS, "grad_norm")
         self.control_names = tuple(_controls(spec, 0))
         self.rows = torch.zeros(width, self.layout.width, device=device)
         self.grads = torch.zeros_like(self.rows)
+        self.trained = torch.ones_like(self.rows) if spec.trainable else None
         self.optimiser = RowOptimiser(spec.optim.name, self.rows, self.layout.segments)
         self.watch = Watch(width, device)
         self.steps = torch.zeros(width, dtype=torch.float64, device=device)
@@ -82,6 +85,8 @@ class Lanes:
         """The step's arithmetic; on a GPU it reads no turns, so that it can be captured."""
         scores = self.program(self, turns)
         with torch.no_grad():
+            if self.trained is not None:
+                self.grads.mul_(self.trained)
             norms = torch.linalg.vector_norm(self.grads, dim=1)
             if self.device.type in ROW_DEVICES:
                 self.optimiser.step_rows(self.rows, self.grads, norms, turns)
@@ -100,7 +105,7 @@ class Lanes:
 
     def batch(self) -> Batch:
         """The data of every lane's step."""
-        return {name: self.now(block) for name, block in self.blocks.items()}
+        return composed(self.task, {name: self.now(block) for name, block in self.blocks.items()})
 
     def controls(self) -> dict[str, Tensor]:
         """What the models' specs change from step to step, one value a lane."""
@@ -126,16 +131,22 @@ class Lanes:
     def _columns(self, spec: RunSpec, step: int) -> tuple[float, ...]:
         if self.device.type in ROW_DEVICES:
             return ()  # rows are stepped by the spec itself
-        return columns_of(spec.optim, self.layout.segments, step=step, budget_steps=spec.budget.steps)
+        frozen = self.layout.frozen(spec.trainable)
+        return columns_of(spec.optim, self.layout.segments, step=step, budget_steps=spec.budget.steps, frozen=frozen)
 
     def _sample(self, spec: RunSpec, world: Batch, block: int) -> Batch:
         rng = generator(spec.seed.data, "batches", block, device=self.device)
         drawn: Batch = spec.task.sample(world, rng, steps=BLOCK_STEPS, batch=spec.budget.batch)
+        if drawn_for(spec.model):
+            rng = generator(spec.seed.data, "model", block, device=self.device)
+            drawn = drawn | spec.model.draws(rng, steps=BLOCK_STEPS, batch=spec.budget.batch)
         return drawn
 
-    def start(self, lane: int, spec: RunSpec) -> None:
-        """Give a lane to a run at its first step."""
+    def start(self, lane: int, spec: RunSpec, weights: Mapping[str, np.ndarray] | None = None) -> None:
+        """Give a lane to a run at its first step, with those weights of another run that its spec asks for."""
         self.rows[lane] = self.layout.initial_row(spec.seed.init, std=spec.model.init_std, device=self.device)
+        if spec.start_from is not None and weights is not None:
+            self.layout.overlay(self.rows[lane], weights, fresh=spec.start_from.fresh)
         for buffer in self.optimiser.state.values():
             buffer[lane].zero_()
         self._settle(lane, spec, step=0)
@@ -161,7 +172,18 @@ class Lanes:
     def _settle(self, lane: int, spec: RunSpec, *, step: int, watch: Tensor | None = None) -> None:
         self.watch.set(lane, spec, watch)
         self.steps[lane] = step
+        if self.trained is not None:
+            self._freeze(lane, spec)
         self.grads[lane].zero_()  # a diverged run leaves NaN between the parameters, where no gradient is written
+
+    def _freeze(self, lane: int, spec: RunSpec) -> None:
+        assert self.trained is not None
+        frozen = self.layout.frozen(spec.trainable)
+        self.optimiser.frozen[lane] = frozen
+        self.trained[lane].fill_(1.0)
+        for index in frozen:
+            segment = self.layout.segments[index]
+            self.trained[lane, segment.start : segment.stop] = 0.0
 
     # -- what lanes give ---------------------------------------------------------------------
 
@@ -180,10 +202,12 @@ class Lanes:
             mine.copy_(theirs[kept])
         fewer.watch.state.copy_(self.watch.state[:, kept])
         fewer.watch.rule.copy_(self.watch.rule[:, kept])
+        fewer.optimiser.frozen = [self.optimiser.frozen[k] for k in kept]
         return fewer
 
     def _by_lane(self) -> list[Tensor]:
-        return [self.rows, self.steps, self.table, *self.blocks.values(), *self.optimiser.state.values()]
+        masks = [] if self.trained is None else [self.trained]
+        return [self.rows, self.steps, self.table, *masks, *self.blocks.values(), *self.optimiser.state.values()]
 
 
 def _controls(spec: RunSpec, step: int) -> dict[str, float]:

@@ -22,19 +22,24 @@ from torch import Tensor, nn
 
 from workloads.seen import Seen
 
-Init = Literal["normal", "zeros", "ones", "own"]
+Init = Literal["normal", "truncated", "zeros", "ones", "own"]
 Sources = tuple[tuple[int, ...], ...] | None
 LANES_UP_TO = 12  # positions; beyond, batched matrix products win
 SMALLEST_STATISTIC = 1e-6  # a query whose scores are all equal has no spread to divide by
 
 
 class Layer(nn.Module):
-    """A module whose parameters are declared for one run, with the rule that fills them."""
+    """A module whose parameters are declared for one run, with the rule that fills them.
+
+    Attributes:
+        init_scale: of what is drawn normal, in units of the run's initial scale.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.inits: dict[str, Init] = {}
         self.groups: dict[str, str] = {}
+        self.init_scale = 1.0
 
     def declare(self, name: str, *shape: int, init: Init, group: str = "") -> None:
         """One parameter of one run; it gets its storage, with K in front, when the cohort is made.
@@ -66,7 +71,10 @@ class Linear(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """`(K, …, d_in)` to `(K, …, d_out)`."""
         rows = x.flatten(1, -2)  # (K, N, d_in)
-        if self.bias is None:
+        if self.weight.shape[-1] == 1:  # a product with one column takes another route for one member than for several
+            out = (rows * self.weight.mT).sum(-1, keepdim=True)
+            out = out if self.bias is None else out + self.bias[:, None]
+        elif self.bias is None:
             out = torch.bmm(rows, self.weight)
         else:
             out = torch.baddbmm(self.bias[:, None], rows, self.weight)
@@ -135,10 +143,13 @@ class SelfAttention(Layer):
         causal: a position attends to itself and those before it alone.
         sources: for each position, those that its answer comes from; `linear` weights on them can be favoured.
         looks_back: the first head looks at the position before alone, whatever its scores (position 0 at itself).
+        gradient: how sizes of the gradients of queries, keys and values are evened out; see `Evened`.
+        distances: keys get a learned vector for each of so many distances, 0 the first; 0 is none. Causal alone.
     """
 
     qkv: nn.Parameter
     qkv_bias: nn.Parameter | None
+    back: nn.Parameter | None
 
     def __init__(
         self,
@@ -150,9 +161,11 @@ class SelfAttention(Layer):
         causal: bool = False,
         sources: Sources = None,
         looks_back: bool = False,
+        gradient: str = "plain",
+        distances: int = 0,
     ):
         super().__init__()
-        self.looks_back = looks_back
+        self.looks_back, self.gradient = looks_back, gradient
         self.heads, self.statistic, self.causal, self.sources = heads, statistic, causal, sources
         self.declare("qkv", width, 3 * width, init="normal")
         if qkv_bias:
@@ -160,6 +173,10 @@ class SelfAttention(Layer):
         else:
             self.register_parameter("qkv_bias", None)
         self.out = Linear(width, width)
+        if distances:
+            self.declare("back", distances, width, init="normal")
+        else:
+            self.register_parameter("back", None)
 
     def forward(
         self,
@@ -182,27 +199,28 @@ class SelfAttention(Layer):
         Returns:
             `(K, queries, B, D)`.
         """
-        by_lanes = x.shape[1] <= LANES_UP_TO
+        by_lanes = x.shape[1] <= LANES_UP_TO and self.back is None
         c = multiplier.view(-1, 1, 1, 1, 1)
         if favour is not None and self.sources is not None:
             marks = marked(self.sources, -2 if by_lanes else -1, x.device)
             c = c * (1.0 + (favour.view(-1, 1, 1, 1, 1) - 1.0) * marks[:queries])
-        return self.out((self._by_lanes if by_lanes else self._by_products)(x, c, queries, seen))
+        qkv = self.qkv if self.gradient == "plain" else Evened.apply(self.qkv, self.heads, self.gradient)
+        return self.out((self._by_lanes if by_lanes else self._by_products)(x, qkv, c, queries, seen))
 
-    def _by_lanes(self, x: Tensor, c: Tensor, queries: int | None, seen: Seen | None) -> Tensor:
+    def _by_lanes(self, x: Tensor, qkv: Tensor, c: Tensor, queries: int | None, seen: Seen | None) -> Tensor:
         """Examples last, so that every sum over features or keys runs over whole vectors of them."""
-        q = self._columns(x[:, :queries], 0, 1)[:, 0]  # (K, H, d, Q, B)
-        key, v = self._columns(x, 1, 3).unbind(1)  # (K, H, d, T, B) each
+        q = self._columns(x[:, :queries], qkv, 0, 1)[:, 0]  # (K, H, d, Q, B)
+        key, v = self._columns(x, qkv, 1, 3).unbind(1)  # (K, H, d, T, B) each
         weights = self._weights(Scores.apply(q, key), c, keys_axis=3)  # (K, H, Q, T, B)
         if seen is not None:
             seen.attention.append(weights.permute(0, 4, 1, 2, 3))
         mixed = Mix.apply(weights, v)  # (K, H, d, Q, B)
         return mixed.flatten(3).flatten(1, 2).transpose(1, 2).unflatten(1, mixed.shape[3:])
 
-    def _columns(self, x: Tensor, first: int, last: int) -> Tensor:
+    def _columns(self, x: Tensor, qkv: Tensor, first: int, last: int) -> Tensor:
         """Thirds `first` to `last` of the query, key and value maps: `(K, thirds, H, d, T, B)`."""
         k, t, b, d = x.shape
-        weight = self.qkv[:, :, first * d : last * d].transpose(1, 2)
+        weight = qkv[:, :, first * d : last * d].transpose(1, 2)
         columns = x.flatten(1, 2).transpose(1, 2)
         if self.qkv_bias is None:
             out = torch.bmm(weight, columns)
@@ -210,21 +228,36 @@ class SelfAttention(Layer):
             out = torch.baddbmm(self.qkv_bias[:, first * d : last * d, None], weight, columns)
         return out.view(k, last - first, self.heads, d // self.heads, t, b)
 
-    def _by_products(self, x: Tensor, c: Tensor, queries: int | None, seen: Seen | None) -> Tensor:
+    def _by_products(self, x: Tensor, qkv: Tensor, c: Tensor, queries: int | None, seen: Seen | None) -> Tensor:
         """A matrix product for every example and head."""
         if queries is None:
-            q, key, v = self._heads(x, 0, 3).unbind(0)  # (K, B, H, T, d) each
+            q, key, v = self._heads(x, qkv, 0, 3).unbind(0)  # (K, B, H, T, d) each
         else:
-            [q], (key, v) = self._heads(x[:, :queries], 0, 1), self._heads(x, 1, 3)
-        weights = self._weights(q @ key.mT, c, keys_axis=4)  # (K, B, H, Q, T)
+            [q], (key, v) = self._heads(x[:, :queries], qkv, 0, 1), self._heads(x, qkv, 1, 3)
+        scores = q @ key.mT
+        if self.back is not None:
+            scores = scores + self._by_distance(q, self.back)
+        weights = self._weights(scores, c, keys_axis=4)  # (K, B, H, Q, T)
         if seen is not None:
             seen.attention.append(weights)
         return settled((weights @ v).permute(0, 3, 1, 2, 4)).flatten(3)
 
-    def _heads(self, x: Tensor, first: int, last: int) -> Tensor:
+    def _by_distance(self, q: Tensor, back: Tensor) -> Tensor:
+        """q·r, r the vector of the distance from query to key: `(K, B, H, T, d)` to `(K, B, H, T, T)`.
+
+        The vectors `(K, distances, D)` lie with the farthest first. Behind the diagonal the result means nothing.
+        """
+        k, b, h, t, d = q.shape
+        rows = settled(q.transpose(1, 2)).view(k * h, b * t, d)
+        vectors = settled(back[:, -t:].unflatten(2, (h, d)).permute(0, 2, 3, 1)).view(k * h, d, t)
+        scores = torch.bmm(rows, vectors).view(k, h, b, t, t).transpose(1, 2)
+        # with one column more, and read in rows of t, each query's row moves by one against the one before
+        return F.pad(scores, (1, 0)).reshape(k, b, h, t + 1, t)[..., 1:, :]
+
+    def _heads(self, x: Tensor, qkv: Tensor, first: int, last: int) -> Tensor:
         """Thirds `first` to `last` of the query, key and value maps: `(thirds, K, B, H, T, d)`."""
         d = x.shape[-1]
-        rows, weight = x.flatten(1, 2), self.qkv[:, :, first * d : last * d]
+        rows, weight = x.flatten(1, 2), qkv[:, :, first * d : last * d]
         if self.qkv_bias is None:
             out = torch.bmm(rows, weight)
         else:
@@ -339,6 +372,35 @@ def _contract_queries(pairs: Tensor, q: Tensor) -> Tensor:
     return out
 
 
+class Evened(torch.autograd.Function):
+    """The query, key and value maps `(K, D, 3·D)` as they are, with their gradients brought to one size.
+
+    The size of a part is the mean of its absolute values; its gradient is multiplied by the wanted size over its own.
+    `mean`: each third gets the mean size of all three; `value`: that of the values; `head_value`: so head by head.
+
+    Source: Hoffmann et al. 2024, arXiv 2310.12956 (their baselines that rescale gradients).
+    """
+
+    @staticmethod
+    def forward(qkv, heads, how):  # type: ignore[no-untyped-def]  # noqa: D102
+        return qkv.view_as(qkv)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]  # noqa: D102
+        _, ctx.heads, ctx.how = inputs
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]  # noqa: D102
+        k, width, _ = grad.shape
+        parts = 1 if ctx.how in ("mean", "value") else ctx.heads
+        split = grad.reshape(k, width, 3, parts, -1)
+        rows = split.abs().permute(0, 2, 3, 1, 4).reshape(k * 3 * parts, -1)  # so that each sum is a row's
+        sizes = rows.mean(1).view(k, 3, parts)
+        wanted = sizes.mean(1, keepdim=True) if ctx.how == "mean" else sizes[:, 2:]
+        factors = wanted / sizes.clamp_min(torch.finfo(grad.dtype).tiny)
+        return (split * factors[:, None, :, :, None]).view(grad.shape), None, None
+
+
 class Settled(torch.autograd.Function):
     """The same values, laid out contiguously both ways.
 
@@ -371,6 +433,25 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of each member [nats]: logits `(K, …, C)`, labels `(K, …)` to `(K,)`."""
     losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
     return losses.view(len(labels), -1).mean(1)
+
+
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor) -> Tensor:
+    """Mean cross-entropy of each member with labels spread over all classes [nats].
+
+    (1-s)·(-log p_label) + s·mean over classes of (-log p): logits `(K, B, C)`, labels and s `(K, B)`, to `(K,)`.
+
+    Source: Szegedy et al. 2016, arXiv 1512.00567, section 7.
+    """
+    surprise = -logits.log_softmax(-1)
+    on_label = surprise.gather(-1, labels[..., None])[..., 0]
+    losses = torch.lerp(on_label, surprise.mean(-1), smoothing)
+    return losses.flatten(1).mean(1)
+
+
+def top_accuracy(logits: Tensor, labels: Tensor, *, best: int) -> Tensor:
+    """How often the label is among so many best answers [fraction]: `(K, …, C)`, `(K, …)` to `(K,)`."""
+    better = (logits > logits.gather(-1, labels[..., None])).sum(-1)
+    return (better < best).float().flatten(1).mean(1)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from workloads.rows import Layout
 from workloads.seen import Seen
 from workloads.spec import RunSpec, resolve
 from workloads.streams import BLOCK_STEPS, generator
+from workloads.tasks.task import composed
 
 
 def attention_maps(
@@ -40,8 +41,9 @@ def attention_maps(
     cohort.poll_steps = 1
     wanted, found = set(at_steps), {}
     rng = generator(spec.seed.data, "batches", 0, device=cohort.device)
-    first = spec.task.sample(cohort.lanes.world(spec), rng, steps=BLOCK_STEPS, batch=spec.budget.batch)
-    x = first["x"][None, 0, :examples]  # (1, examples, …)
+    drawn = spec.task.sample(cohort.lanes.world(spec), rng, steps=BLOCK_STEPS, batch=spec.budget.batch)
+    first = composed(spec.task, {name: values[None, 0, :examples] for name, values in drawn.items()})
+    x = first["x"]  # (1, examples, …)
     while cohort.running:
         step = cohort.slots[0].step  # type: ignore[union-attr]  # one member runs
         if step in wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -26,16 +27,27 @@ class Cosine(Frozen):
 
     The fall is tied to the budget: runs with different budgets are then different treatments.
 
+    Attributes:
+        warmup_steps: length of the warm-up.
+        end_factor: of the rate at the budget's end.
+        warmup_from: factor of the very first step; None begins one of `warmup_steps` + 1 equal stairs above 0.
+        epoch_steps: the rate changes once in so many steps.
+
     Source: Loshchilov and Hutter 2017, SGDR, arXiv 1608.03983.
     """
 
     name: Literal["cosine"] = per_member("cosine")
     warmup_steps: int = per_member(0, ge=0)
     end_factor: float = per_member(0.0, ge=0.0, le=1.0)
+    warmup_from: float | None = per_member(None, later=True, ge=0.0, le=1.0)
+    epoch_steps: int = per_member(1, later=True, ge=1)
 
     def factor(self, *, step: int, budget_steps: int) -> float:
-        """Multiplier of the learning rate at a step, in [end_factor, 1]."""
+        """Multiplier of the learning rate at a step, in [end_factor, 1] after the warm-up."""
+        step -= step % self.epoch_steps
         if step < self.warmup_steps:
+            if self.warmup_from is not None:
+                return self.warmup_from + (1.0 - self.warmup_from) * step / self.warmup_steps
             return (step + 1) / (self.warmup_steps + 1)
         span = max(1, budget_steps - self.warmup_steps)
         done = min(1.0, (step - self.warmup_steps) / span)
@@ -55,9 +67,9 @@ class _Rates(Frozen):
         schedule: Constant | Cosine = self.schedule  # type: ignore[attr-defined]  # every optimiser has one
         return self.lr_of(group) * schedule.factor(step=step, budget_steps=budget_steps)
 
+    @abstractmethod
     def lr_of(self, group: str) -> float:
         """Full learning rate of a group of parameters."""
-        raise NotImplementedError
 
 
 class _Optimiser(_Rates):

@@ -1,4 +1,4 @@
-"""What the engine settles for its whole process: threads, precision of products, and memory that stays."""
+"""What the engine settles for its whole process: threads, precision of products, memory that stays or runs out."""
 
 from __future__ import annotations
 
@@ -50,3 +50,11 @@ def keep_freed_memory() -> None:
         libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
         libc.mallopt(_TRIM_THRESHOLD, _KEPT)
         libc.mallopt(_TOP_PAD, 2 * _LARGEST_MMAP_THRESHOLD)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory did not suffice, here or on the device; also behind what that led to."""
+    if error is None:
+        return False
+    short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return short or is_out_of_memory(error.__cause__ or error.__context__)

@@ -47,7 +47,7 @@ class Eager:
         """Every lane, those without a run too."""
         batch = lanes.batch()
         with precision(lanes.spec, lanes.device):
-            output = lanes.model(batch["x"], **lanes.controls())
+            output = lanes.model(batch["x"], **told(lanes.spec, batch, lanes.controls()))
         scores = lanes.task.objective(output, batch)
         gradients = torch.autograd.grad(scores["loss"].sum(), self.parameters)
         with torch.no_grad():
@@ -79,7 +79,7 @@ def gradients_function(spec: RunSpec, layout: Layout) -> Callable[[Tensor, Batch
     def summed_loss(parameters: list[Tensor], batch: Batch, controls: Batch) -> tuple[Tensor, Tensor]:
         with precision(spec, batch["x"].device):
             named = dict(zip(names, parameters, strict=True))
-            output = torch.func.functional_call(model, named, (batch["x"],), controls)
+            output = torch.func.functional_call(model, named, (batch["x"],), told(spec, batch, controls))
         scores = task.objective(output, batch)
         return scores["loss"].sum(), torch.stack([scores[name] for name in task.METRICS], dim=1)
 
@@ -88,6 +88,17 @@ def gradients_function(spec: RunSpec, layout: Layout) -> Callable[[Tensor, Batch
         return layout.gathered(found), scores
 
     return gradients
+
+
+def drawn_for(model: Any) -> tuple[str, ...]:
+    """Names of what a model's own randomness is, which comes with each block of data (`Vit.draws`); most have none."""
+    names: tuple[str, ...] = getattr(model, "DRAWS", ())
+    return names
+
+
+def told(spec: RunSpec, batch: Batch, controls: Batch) -> Batch:
+    """All that a model is told of a step beside its input."""
+    return controls | {name: batch[name] for name in drawn_for(spec.model)}
 
 
 def precision(spec: RunSpec, device: torch.device) -> AbstractContextManager[Any]:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from workloads.errors import Problem, SpecError, near_miss
 from workloads.fields import Frozen, config_digest, flatten, per_member, run_digest, shape_digest, static
+from workloads.forks import SnapshotSteps, StartFrom, Trainable, unknown_parts
 from workloads.models import MODELS
 from workloads.optimisers import OptimSpec
 from workloads.tasks import TASKS
@@ -77,9 +78,11 @@ class Log(Frozen):
 
     Attributes:
         measures_every_steps: cadence of the dearer measures (attention entropy and mass); 0 is never.
+        snapshots: after which updates the weights are kept, such as `[0, 500, end]`.
     """
 
     measures_every_steps: int = per_member(0, ge=0)
+    snapshots: SnapshotSteps = per_member("", later=True)
 
 
 class Compute(Frozen):
@@ -105,6 +108,8 @@ class RunSpec(Frozen):
     stop: Stop = Stop()
     log: Log = Log()
     compute: Compute = Compute()
+    start_from: StartFrom | None = static(None, later=True)
+    trainable: Trainable | None = static(None, later=True)
 
     @model_validator(mode="after")
     def _measures_need_attention(self) -> RunSpec:
@@ -124,6 +129,17 @@ class RunSpec(Frozen):
         if absent:
             held = f"model {self.model.name} has no part {', '.join(absent)}"
             raise ValueError(f"optim.name other than {self.optim.name}, since {held}")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_exist(self) -> RunSpec:
+        named = {
+            "trainable.only": self.trainable.only if self.trainable else "",
+            "start_from.fresh": self.start_from.fresh if self.start_from else "",
+        }
+        for field, patterns in named.items():
+            if patterns and (wrong := unknown_parts(patterns, model=self.model, shapes=self.task.shapes())):
+                raise ValueError(f"{field} to name {wrong}")
         return self
 
     @cached_property
@@ -185,7 +201,9 @@ def _problem(fault: Any, data: Mapping[str, Any]) -> Problem:
         if kind == "union_tag_invalid":
             path, got = (*path, "name"), repr(context["tag"])
         return Problem(path, got, f"one of {', '.join(listed)}", near_miss(got.strip("'"), listed))
-    return Problem(path, got, _EXPECTED.get(kind, fault["msg"].removeprefix("Input should be ")).format(**context))
+    if kind in _EXPECTED:
+        return Problem(path, got, _EXPECTED[kind].format(**context))
+    return Problem(path, got, fault["msg"].removeprefix("Input should be "))
 
 
 _EXPECTED = {
@@ -193,6 +211,8 @@ _EXPECTED = {
     "int_from_float": "an integer",
     "float_type": "a number",
     "string_type": "a word",
+    "string_too_short": "a word",
+    "string_pattern_mismatch": "text like {pattern}",
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
     "dict_type": "a mapping of keys to values",

@@ -1,4 +1,4 @@
-"""Texts as word ids: split into words, the most frequent of which make the vocabulary.
+"""Texts as ids of words, or of letters; the most frequent make the vocabulary.
 
 `pydoc`, the language reference that every Python carries, needs no download; its wording differs between Python
 versions, and so do runs on it. Any other text is the file `NAME.txt` in the folder that EUREKA_DATA names.
@@ -42,6 +42,22 @@ def ids_of(text: str, *, words: int) -> npt.NDArray[np.int64]:
         NoText: there is no such text.
     """
     return _ids(text, words, os.environ.get("EUREKA_DATA", ""))
+
+
+def letters_of(text: str, *, letters: int, folder: str) -> npt.NDArray[np.int64]:
+    """The named text's characters as ids 0 … letters-1 in order of frequency, ties in order of appearance.
+
+    Rarer characters are taken out.
+
+    Raises:
+        NoText: there is no such text, or it has fewer different characters.
+    """
+    found = _read(text, folder)
+    kept = [letter for letter, _ in Counter(found).most_common(letters)]
+    if len(kept) < letters:
+        raise NoText(f"task.text: '{text}' has {len(kept)} different characters; expected task.letters, {letters}")
+    number = {letter: i for i, letter in enumerate(kept)}
+    return np.array([number[letter] for letter in found if letter in number], dtype=np.int64)
 
 
 @functools.lru_cache(maxsize=4)

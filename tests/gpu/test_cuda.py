@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workloads import capture
-from workloads.capacity import best_width
+from workloads.capacity import known_table, measured_table
 from workloads.cohort import Cohort, Outcome
 from workloads.rows import Layout
 from workloads.spec import RunSpec, resolve
@@ -58,6 +58,22 @@ def test_neighbours_slot_and_refill_change_no_bit_at_a_fixed_width(model):
     late = train([*strangers, watched])[watched.run_id]
     assert first.steps == watched.budget.steps
     assert_same(first, late)
+
+
+SEEING = [{"name": "vit", "width": 32, "layers": 2, "qkv_gradient": "mean"}, {"name": "resnet", "depth": 9, "width": 8}]
+
+
+@pytest.mark.parametrize("model", SEEING)
+def test_mosaics_are_composed_in_the_graph_and_neighbours_change_no_bit(model):
+    """Pixels are looked up on the device, and branches are dropped by draws that came with the block."""
+    data = {"task": {"name": "mosaic"}, "model": model, "optim": {"lr": 1e-3, "weight_decay": 0.05},
+            "budget": {"steps": 60, "batch": 32}, "log": {"measures_every_steps": 20}}  # fmt: skip
+    members = [resolve(data | {"seed": {"init": seed, "data": seed}}) for seed in range(8)]
+    first, late = train(members[:WIDTH]), train([*members[WIDTH:], members[0]])
+    assert_same(first[members[0].run_id], late[members[0].run_id])
+    losses = first[members[0].run_id].metrics["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
 
 
 def test_kill_and_resume_change_no_bit_at_a_fixed_width():
@@ -111,12 +127,13 @@ def test_a_users_module_trains_by_vmap():
         assert outcome.metrics["loss"][-20:].mean() < outcome.metrics["loss"][:20].mean()
 
 
-def test_best_width_is_measured_once(tmp_path, monkeypatch):
+def test_the_capacity_table_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("EUREKA_CACHE", str(tmp_path))
-    width = best_width(run(0), device=torch.device("cuda"))
-    assert width > 1
-    monkeypatch.setattr("workloads.capacity.tried", None)
-    assert best_width(run(0), device=torch.device("cuda")) == width
+    device = torch.device("cuda")
+    assert known_table(run(0), device=device) == []
+    rows = measured_table(run(0), device=device)
+    assert max(rows, key=lambda row: row.run_steps_per_s).width > 1
+    assert known_table(run(1), device=device) == rows
 
 
 def test_divergence_is_recorded_at_its_own_step():

@@ -96,5 +96,5 @@ def test_the_default_stands_where_nothing_is_known(device: str):
     assert choose_width({}, device=device, company=1000) == DEFAULT_WIDTH[device]
 
 
-def test_on_cuda_rates_do_not_change_the_width():
-    assert choose_width({4: 0.1, 64: 1.0}, device="cuda", company=1000) == DEFAULT_WIDTH["cuda"]
+def test_on_cuda_the_capacity_table_gives_the_width_whatever_the_company():
+    assert choose_width({4: 0.1, 64: 0.02, 128: 0.03}, device="cuda", company=2) == 64

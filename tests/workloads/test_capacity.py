@@ -9,7 +9,7 @@ import torch
 from small_runs import run
 
 from workloads import capacity
-from workloads.capacity import MOST_LANES, Row, best_width, capacity_table
+from workloads.capacity import MOST_LANES, Row, capacity_table, known_table
 
 GIB = 2**30
 
@@ -63,12 +63,22 @@ def test_shapes_that_hardly_fit_get_few_lanes(total, tried):
     assert [row.width for row in rows] == (tried[:-1] or [1])
 
 
-def test_a_table_on_file_is_not_measured_again(monkeypatch, tmp_path):
+@pytest.fixture
+def on_file(monkeypatch, tmp_path):
+    """Where the table of a shape is kept, on a machine with a GPU that is made up."""
     monkeypatch.setenv("EUREKA_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "made up")
-    monkeypatch.setattr(capacity, "tried", lambda *_, **__: pytest.fail("measured"))
-    spec, where = run(0), torch.device("cuda")
-    path = tmp_path / "capacity" / f"{capacity._key(spec, where)}.json"
+    path = capacity._path(run(0), torch.device("cuda"))
     path.parent.mkdir()
-    path.write_text(json.dumps([{"width": w, "run_steps_per_s": s, "bytes": 1} for w, s in ((16, 5.0), (64, 9.0))]))
-    assert best_width(spec, device=where) == 64
+    return path
+
+
+def test_a_table_on_file_is_read(on_file):
+    on_file.write_text(json.dumps([{"width": w, "run_steps_per_s": s, "bytes": 1} for w, s in ((16, 5.0), (64, 9.0))]))
+    assert [row.width for row in known_table(run(1), device=torch.device("cuda"))] == [16, 64]
+
+
+@pytest.mark.parametrize("text", ["", "[{}]", '[{"width": 1}]', "[1]"])
+def test_a_damaged_table_is_measured_again(on_file, text):
+    on_file.write_text(text)
+    assert known_table(run(0), device=torch.device("cuda")) == []
