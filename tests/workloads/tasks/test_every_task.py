@@ -10,13 +10,16 @@ from torch import Tensor
 
 from workloads.streams import generator
 from workloads.tasks import TASKS
+from workloads.tasks.task import composed
 
 CPU = torch.device("cpu")
+LUCKY = {"markov_chain"}  # who knows the very answer does better than the best that can be known
 
 
 def sample_of(task, seed: int = 3, *, block: int = 0, steps: int = 16, batch: int = 64) -> dict[str, Tensor]:
     world = task.world(generator(seed, "world", device=CPU))
-    return task.sample(world, generator(seed, "batches", block, device=CPU), steps=steps, batch=batch)
+    drawn = task.sample(world, generator(seed, "batches", block, device=CPU), steps=steps, batch=batch)
+    return composed(task, drawn)
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -57,7 +60,8 @@ def test_perfect_and_ignorant_answers_score_at_ceiling_and_chance(kind):
         sure, tolerance = batch["y"], 0.1  # the loss of knowing nothing is a mean over the data
     else:
         sure, tolerance = 100.0 * torch.nn.functional.one_hot(batch["y"], shapes.classes).float(), 1e-5
-    assert task.objective(sure, batch)["accuracy"].item() == pytest.approx(levels.accuracy_ceiling)
+    ceiling = 1.0 if task.name in LUCKY else levels.accuracy_ceiling
+    assert task.objective(sure, batch)["accuracy"].item() == pytest.approx(ceiling)
     blind = task.objective(torch.zeros_like(sure), batch)
     assert blind["loss"].item() == pytest.approx(levels.loss_chance, rel=tolerance)
 

@@ -73,6 +73,12 @@ def test_measures_tell_neurons_that_know_from_those_that_do_not():
     assert found["fourier_gap"][1].item() == pytest.approx(0.0, abs=1e-6)
 
 
+def test_how_far_weights_have_moved_is_what_the_run_shows():
+    data = {name: values[:2] for name, values in sample_of(Parity()).items()}
+    found = Parity().measures(Seen(moved=lambda: torch.tensor([0.0, 1.5])), data)
+    assert found["moved"].tolist() == [0.0, 1.5]
+
+
 def test_measures_are_nan_where_a_model_shows_no_first_layer():
     data = {name: values[:2] for name, values in sample_of(Parity()).items()}
     assert all(torch.isnan(values).all() for values in Parity().measures(Seen(), data).values())

@@ -1,0 +1,34 @@
+"""The shipped sweeps of what models learn from the example itself load, and ask what they say."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.shipped import FOLDER
+from orchestrator.sweep import load_sweep
+
+RUNS = {
+    "in_context_classification_small": 18,
+    "in_context_regression_small": 9,
+    "markov_chain_small": 24,
+    "masked_language_small": 8,
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_shipped_sweep_has_the_runs_it_says_and_a_treatment_of_the_softmax(name):
+    sweep = load_sweep(FOLDER / f"{name}.yaml")
+    assert len(sweep.runs) == RUNS[name]
+    assert len({run.run_id for run in sweep.runs}) == RUNS[name]
+    assert {"softmax", "normsoftmax"} <= {run.model.attention.name for run in sweep.runs}
+
+
+def test_the_papers_chains_differ_from_the_small_ones_by_their_own_flags():
+    """Edelman et al. 2024: 100 symbols, rate 5e-4, batch 64, 2,000 steps; width 16, two layers of one head."""
+    flags = ["base.task.length=100", "base.optim.lr=5.0e-4", "base.budget.steps=2000"]
+    for run in load_sweep(FOLDER / "markov_chain_small.yaml", overrides=flags).runs:
+        assert (run.task.symbols, run.task.length) == (2, 100)
+        assert (run.model.width, run.model.layers, run.model.heads, run.model.has_mlp) == (16, 2, 1, False)
+        assert (run.model.positions, run.optim.weight_decay, run.optim.clip_norm) == ("relative", 0.1, 1.0)
+        assert (run.optim.lr, run.optim.beta1, run.optim.beta2) == (5e-4, 0.9, 0.95)
+        assert (run.budget.steps, run.budget.batch) == (2000, 64)
