@@ -13,7 +13,7 @@ install: .venv/installed
 quickstart: .venv/installed          ## the README's sweep, and its report
 	$(BIN)/eureka run quickstart --store $(STORE) $(ARGS)
 
-gallery: .venv/installed             ## every small sweep, and one page of them
+gallery: .venv/installed             ## every small sweep, and one page of them: STORE/gallery/index.html
 	for sweep in orchestrator/sweeps/*_small.yaml; do \
 	  $(BIN)/eureka run $$sweep --store $(STORE) --no-report $(ARGS) || exit; done
 	$(BIN)/python -m orchestrator.gallery $(STORE)

@@ -18,17 +18,19 @@ import click
 from orchestrator import __version__
 from orchestrator.errors import BadRequest, OrchestratorError
 from orchestrator.options import (
-    DEFAULT_DETECTOR,
     detector_option,
     device_option,
+    host_option,
     json_option,
     launcher_option,
     overrides_argument,
+    port_option,
     retry_option,
     store_argument,
     store_option,
     sweep_argument,
     sweep_option,
+    sweeps_option,
     width_option,
     workers_option,
 )
@@ -170,21 +172,23 @@ def run(
     quiet: bool,
 ) -> int:
     """Train what the sweep still lacks, then write its report."""
-    from orchestrator.progress import ProgressView
+    from orchestrator import reports
+    from orchestrator.published import PublishedView
 
-    _check_out(out)
+    reports.check_out(out)
     loaded = load(sweep, overrides=overrides)
     from orchestrator.run import run_sweep
 
+    store_path = store if "://" in store else os.path.abspath(store)  # workers have folders of their own
     outcome = run_sweep(
         loaded,
-        store_path=store if "://" in store else os.path.abspath(store),  # workers have folders of their own
+        store_path=store_path,
         launcher=launcher,
         width=width,
         workers=workers,
         device=device,
         retry_failed=retry_failed,
-        view=ProgressView(loaded.name, quiet=quiet),
+        view=PublishedView(loaded.name, store_path=store_path, quiet=quiet),
         checkpoint_s=checkpoint_s,
     )
     from orchestrator.show import outcome_line
@@ -197,7 +201,7 @@ def run(
         way_out = f"eureka status {store} --sweep {loaded.name} gives the reasons, --retry-failed another try"
         click.echo(f"{failed} {'run has' if failed == 1 else 'runs have'} failed: {way_out}", err=True)
     if report:
-        _report(open_store_at(store), name=loaded.name, out=out)
+        click.echo("\n".join(reports.report(open_store_at(store), names=[loaded.name], out=out)))
     return 1 if failed else 0
 
 
@@ -249,19 +253,63 @@ def watch(store: str, name: str | None, every_s: float) -> None:
 @cli.command()
 @store_argument
 @sweep_option
+@host_option
+@port_option
+@click.option("--open", "is_opened", is_flag=True, help="Open a browser, too.")
+def serve(store: str, name: str | None, host: str, port: int, is_opened: bool) -> None:
+    """Show the same in a browser, live and read-only, until Ctrl-C."""
+    from orchestrator.serve.server import serve as serve_until_stopped
+
+    opened = open_store_at(store)
+
+    def say(url: str) -> None:
+        click.echo(f"{url}  (Ctrl-C ends it; the sweep goes on)")
+
+    serve_until_stopped(opened, sweep=name, host=host, port=port, say=say, warn=_aside, is_opened=is_opened)
+    click.echo("no longer served", err=True)
+
+
+@cli.command()
+@store_argument
+@sweeps_option
 @detector_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of its own; in the store unless given.")
-def report(store: str, name: str | None, detector: str, out: Path | None) -> None:
-    """Write a sweep's report: one page, and the tables behind its figures."""
+@click.option("--pdf", is_flag=True, help="Also report.pdf, and each figure as PDF.")
+def report(store: str, names: tuple[str, ...], detector: str, out: Path | None, pdf: bool) -> None:
+    """Write a sweep's report: one page, and the tables behind its figures.
+
+    Of several sweeps (all of the store, unless --sweep names some) each gets its own, under a page that compares them.
+    """
+    from orchestrator import reports
     from orchestrator.status import chosen_sweeps
 
-    _check_out(out)
     opened = open_store_at(store)
-    names = chosen_sweeps(opened, name=name)
-    if len(names) > 1 and out is not None:
-        raise BadRequest(f"--out: got one folder for {len(names)} sweeps; add --sweep, one of {', '.join(names)}")
-    for each in names:
-        _report(opened, name=each, out=out, detector=detector)
+    chosen = chosen_sweeps(opened, names=names)
+    click.echo("\n".join(reports.report(opened, names=chosen, out=out, detector=detector, pdf=pdf)))
+
+
+@cli.command()
+@store_argument
+@sweeps_option
+@detector_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to; made if need be.")
+@click.option(
+    "--format",
+    "formats",
+    metavar="FORMAT",
+    multiple=True,
+    default=("csv", "parquet"),
+    show_default=True,
+    help="csv, parquet, latex or tensorboard; more than once.",
+)
+def export(store: str, names: tuple[str, ...], detector: str, out: Path, formats: tuple[str, ...]) -> None:
+    """Write a sweep's events and configs for other tools."""
+    from orchestrator import reports
+    from orchestrator.status import chosen_sweeps
+
+    opened = open_store_at(store)
+    chosen = chosen_sweeps(opened, names=names)
+    click.echo("\n".join(reports.export(opened, names=chosen, out=out, formats=formats, detector=detector)))
 
 
 @cli.command()
@@ -341,6 +389,30 @@ def doctor(store: str, as_json: bool) -> int:
     return 1 if record["problems"] else 0
 
 
+@cli.command()
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--download", "names", metavar="NAME", multiple=True, help="Fetch what is missing of a set; more than once."
+)
+@click.option(
+    "--sources", type=click.Path(path_type=Path), help="Addresses and checksums, in place of the shipped ones."
+)
+@json_option
+def data(folder: Path | None, names: tuple[str, ...], sources: Path | None, as_json: bool) -> int:
+    """Check the image files in DIR, or EUREKA_DATA, and fetch those that tasks need."""
+    from orchestrator.data import chosen, data_folder, download, examine, lines, read_sources
+
+    sets, folder = read_sources(sources), data_folder(folder)
+    for files in [chosen(sets, name) for name in names]:
+        download(folder, files, note=_aside)
+    found = [one for name, files in sets.items() if name in (names or sets) for one in examine(folder, files)]
+    if as_json:
+        _print_json([one.record() for one in found])
+    else:
+        click.echo("\n".join(lines(folder, found)))
+    return 1 if any(one.state not in ("good", "missing") for one in found) else 0
+
+
 def load(sweep: str, *, overrides: Sequence[str]) -> Sweep:
     """A sweep by path or by the name of a shipped one."""
     from orchestrator.shipped import find_sweep
@@ -354,28 +426,6 @@ def open_store_at(path: str) -> Store:
     from orchestrator.status import open_store
 
     return open_store(path)
-
-
-def _report(store: Store, *, name: str, out: Path | None, detector: str = DEFAULT_DETECTOR) -> None:
-    """Write a sweep's report, and print what it finds in five lines."""
-    from analysis.report import finding, write_study
-    from analysis.study import open_study
-
-    out = out or store.sweep_dir(name) / "report"
-    study = open_study(store, sweep=name, detector=detector)
-    try:
-        page = write_study(study, out_dir=out, yaml=str(study.record.get("yaml", "")), store=store)
-    except OSError as error:
-        raise BadRequest(f"--out: {out}: cannot be written: {error.strerror or error}") from None
-    click.echo("\n".join(["", *finding(study), "", f"Report: {page}"]))
-
-
-def _check_out(out: Path | None) -> None:
-    """A report replaces what it finds in its folder, so it gets none that holds other things."""
-    if out is None or not out.exists():
-        return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / "summary.md").exists()):
-        raise BadRequest(f"--out: {out}: is there, and is no report; give a folder of the report's own")
 
 
 def _aside(text: str) -> None:

@@ -15,6 +15,9 @@ overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE].
 store_option = click.option("--store", **_store_default, show_default=True, help="Where runs are stored.")
 store_argument = click.argument("store", **_store_default, metavar="[STORE]")
 sweep_option = click.option("--sweep", "name", metavar="NAME", help="Only this sweep of the store.")
+sweeps_option = click.option(
+    "--sweep", "names", metavar="NAME", multiple=True, help="Only this sweep of the store; more than once for several."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 launcher_option = click.option(
     "--launcher", type=click.Choice(["ray", "inline"]), default="ray", show_default=True, help="Who starts workers."
@@ -30,3 +33,7 @@ workers_option = click.option(
 )
 detector_option = click.option("--detector", default=DEFAULT_DETECTOR, show_default=True, help="Who judges events.")
 retry_option = click.option("--retry-failed", is_flag=True, help="Train the runs again that failed before.")
+host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+port_option = click.option(
+    "--port", type=click.IntRange(0, 65535), default=8537, show_default=True, help="Port to listen at; 0 picks one."
+)

@@ -86,23 +86,23 @@ def store_or_none(path: str) -> Store | None:
     return open_store(path) if local_path(path).exists() else None
 
 
-def chosen_sweeps(store: Store, *, name: str | None) -> list[str]:
-    """The named sweep, or all of a store's.
+def chosen_sweeps(store: Store, *, name: str | None = None, names: Sequence[str] = ()) -> list[str]:
+    """The named sweep, or those named, or all of a store's.
 
     Raises:
-        BadRequest: there is none of that name, or none at all.
+        BadRequest: there is none of a name, or none at all.
     """
-    names = store.sweeps()
-    if name is None:
-        if not names:
-            raise BadRequest(f"{store.path}: holds no sweep yet; `eureka run SWEEP --store {store.path}` adds one")
-        return names
-    if name not in names:
-        hint = near_miss(name, names)
-        way_out = f". {hint}" if hint else ""
-        listed = ", ".join(names) or "none yet"
-        raise BadRequest(f"{store.path}: sweep: got {name!r}; expected one of {listed}{way_out}")
-    return [name]
+    there = store.sweeps()
+    wanted = [*names, *([] if name is None else [name])]
+    if not wanted and not there:
+        raise BadRequest(f"{store.path}: holds no sweep yet; `eureka run SWEEP --store {store.path}` adds one")
+    for each in wanted:
+        if each not in there:
+            hint = near_miss(each, there)
+            way_out = f". {hint}" if hint else ""
+            listed = ", ".join(there) or "none yet"
+            raise BadRequest(f"{store.path}: sweep: got {each!r}; expected one of {listed}{way_out}")
+    return list(dict.fromkeys(wanted)) or there
 
 
 def standings(store: Store, *, names: Sequence[str]) -> list[Standing]:

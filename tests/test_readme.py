@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,17 @@ def blocks(language: str) -> list[str]:
 def eureka(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("eureka")), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def served(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command that goes on until Ctrl-C, which comes as soon as it has said something."""
+    command = [str(Path(sys.executable).with_name("eureka")), *arguments, "--port", "0"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(command, process.returncode, first + rest, errors)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +69,7 @@ def test_every_command_of_the_readme_works(folder: Path) -> None:
             arguments += ["--launcher", "inline", *[key for key in SMALLER if key.split("=")[0] not in line]]
         if "RUN_ID" in arguments:
             arguments[arguments.index("RUN_ID")] = run
-        found = eureka(folder, *arguments)
+        found = served(folder, *arguments) if arguments[0] == "serve" else eureka(folder, *arguments)
         assert found.returncode == 0, (line, found.stderr)
         if arguments[0] == "events":
             run = (folder / "events.csv").read_text().splitlines()[1].split(",")[0]

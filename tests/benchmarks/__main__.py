@@ -11,6 +11,7 @@ from tests.benchmarks import (
     bench_estimates,
     bench_packing,
     bench_report,
+    bench_serve,
     bench_slots,
     bench_startup,
     bench_sweep,
@@ -26,6 +27,7 @@ PARTS = (
     bench_detection_speed,
     bench_estimates,
     bench_report,
+    bench_serve,
 )
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ online event rule. The dearer measures are off everywhere. Compiling is not in t
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import torch
 
 from tests.benchmarks.plain_runs import Ensemble, PlainRun
 from tests.benchmarks.reference import quickstart_runs, reference_run, step_flop
-from tests.benchmarks.timing import interleaved, keep, machine, spread, table
+from tests.benchmarks.timing import interleaved, machine, options, spread, table, tell
 from workloads.cohort import Cohort
 from workloads.spec import RunSpec
 
@@ -197,12 +196,10 @@ def profile(case: str, *, width: int, ticks: int, program: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="fewer rounds")
-    options.add_argument("--write", action="store_true", help="keep the tables in RESULTS.md")
-    options.add_argument("--profile", action="store_true", help="where a tick's time goes, instead")
-    options.add_argument("--case", choices=CASES, help="one workload alone")
-    given = options.parse_args(argv)
+    asked = options(__doc__, quick="fewer rounds")
+    asked.add_argument("--profile", action="store_true", help="where a tick's time goes, instead")
+    asked.add_argument("--case", choices=CASES, help="one workload alone")
+    given = asked.parse_args(argv)
     if given.profile:
         shown = [("tiny", 16, "compiled"), ("tiny", 16, "eager"), ("main", 8, "compiled"), ("quickstart", 8, "eager")]
         text = "\n\n".join(profile(case, width=k, ticks=800 // k, program=program) for case, k, program in shown)
@@ -212,9 +209,7 @@ def main(argv: list[str] | None = None) -> None:
         cases = [given.case] if given.case else list(CASES)
         text = "\n\n".join(compare(case, rounds=rounds) for case in cases)
         text, title = f"{machine()}.\n\n{text}", TITLE
-    print(text)
-    if given.write:
-        keep(title, text)
+    tell(title, text, is_kept=given.write)
 
 
 if __name__ == "__main__":

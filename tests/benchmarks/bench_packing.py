@@ -8,7 +8,6 @@ have their event and train their whole budget, the others stop anywhere from a q
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import math
 import random
@@ -22,7 +21,7 @@ from orchestrator.packing import CohortPlan, cohort_of, pack
 from orchestrator.pulse import PULSE_S, Pulse, hand_name
 from orchestrator.queue import CohortQueue
 from orchestrator.sweep import sweep_from_text
-from tests.benchmarks.timing import keep, spread, table
+from tests.benchmarks.timing import options, spread, table, tell
 from workloads.spec import RunSpec
 
 START_MS, RUN_MS = 3.1, 1.2  # of a tick: fits the quickstart's 1.97, 1.58, 1.39, 1.34 ms a run-step at widths 4 to 32
@@ -238,17 +237,13 @@ CASES: list[dict[str, Any]] = [
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="fewer draws")
-    options.add_argument("--write", action="store_true", help="keep the table in RESULTS.md")
-    given = options.parse_args(argv)
+    asked = options(__doc__, quick="fewer draws")
+    given = asked.parse_args(argv)
     draws = 3 if given.quick else 9
     rows = [row for case in CASES for row in compare(**case, draws=draws)]
     header = ["sweep", "packing", "slots in use, %", "workers in use, %", "time ÷ perfect packing"]
     text = f"{draws} draws a line; median (quartiles).\n\n{table(header, rows)}"
-    print(text)
-    if given.write:
-        keep(TITLE, text)
+    tell(TITLE, text, is_kept=given.write)
 
 
 if __name__ == "__main__":

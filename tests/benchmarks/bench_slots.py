@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 from analysis.store import Store
 from orchestrator.worker import ledger_row, outcome_curve
 from tests.benchmarks.reference import reference_run
-from tests.benchmarks.timing import keep, machine, spread, table
+from tests.benchmarks.timing import machine, options, spread, table, tell
 from workloads.cohort import Cohort, Outcome
 from workloads.fields import column_types
 
@@ -92,15 +91,11 @@ def metrics(*, steps: int) -> list[list[str]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="fewer runs")
-    options.add_argument("--write", action="store_true", help="keep the table in RESULTS.md")
-    given = options.parse_args(argv)
+    asked = options(__doc__, quick="fewer runs")
+    given = asked.parse_args(argv)
     rows = refills(runs=48 if given.quick else 160) + metrics(steps=200 if given.quick else 2000)
     text = f"{machine()}.\nCohorts of {WIDTH} runs of tiny, eager, one core.\n\n{table(['', ''], rows)}"
-    print(text)
-    if given.write:
-        keep(TITLE, text)
+    tell(TITLE, text, is_kept=given.write)
 
 
 if __name__ == "__main__":

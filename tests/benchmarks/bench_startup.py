@@ -19,7 +19,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from tests.benchmarks.timing import keep, machine, spread, table
+from tests.benchmarks.timing import machine, options, spread, table, tell
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "orchestrator" / "sweeps" / "quickstart.yaml"
@@ -183,19 +183,15 @@ def compare(*, rounds: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="one process a line")
-    options.add_argument("--write", action="store_true", help="keep the table in RESULTS.md")
-    options.add_argument("--side", choices=SIDES, help="(for the benchmark itself) one side alone")
-    options.add_argument("folder", nargs="?", help=argparse.SUPPRESS)
-    given = options.parse_args(argv)
+    asked = options(__doc__, quick="one process a line")
+    asked.add_argument("--side", choices=SIDES, help="(for the benchmark itself) one side alone")
+    asked.add_argument("folder", nargs="?", help=argparse.SUPPRESS)
+    given = asked.parse_args(argv)
     if given.side:
         print(json.dumps(SIDES[given.side](given.folder)))
         return
     text = compare(rounds=1 if given.quick else 3)
-    print(text)
-    if given.write:
-        keep(TITLE, text)
+    tell(TITLE, text, is_kept=given.write)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from tests.benchmarks.reference import QUICKSTART, reference_data
-from tests.benchmarks.timing import keep, machine, spread, table
+from tests.benchmarks.timing import machine, options, spread, table, tell
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 2
@@ -163,22 +163,18 @@ def compare(case: str, *, turns: int, quick: bool) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="one turn, fewer and shorter runs")
-    options.add_argument("--write", action="store_true", help="keep the table in RESULTS.md")
-    options.add_argument("--turns", type=int, default=1)
-    options.add_argument("--case", choices=TITLES, help="one sweep alone")
-    options.add_argument("--side", choices=SIDES, help="(for the benchmark itself) one side alone")
-    options.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
-    given = options.parse_args(argv)
+    asked = options(__doc__, quick="one turn, fewer and shorter runs")
+    asked.add_argument("--turns", type=int, default=1)
+    asked.add_argument("--case", choices=TITLES, help="one sweep alone")
+    asked.add_argument("--side", choices=SIDES, help="(for the benchmark itself) one side alone")
+    asked.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    given = asked.parse_args(argv)
     if given.side:
         SIDES[given.side](*given.rest)
         return
     for case in [given.case] if given.case else TITLES:
         text = compare(case, turns=1 if given.quick else given.turns, quick=given.quick)
-        print(text, end="\n\n")
-        if given.write:
-            keep(TITLES[case], text)
+        tell(TITLES[case], text, is_kept=given.write)
 
 
 if __name__ == "__main__":

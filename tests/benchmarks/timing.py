@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 from collections.abc import Callable, Mapping
@@ -50,6 +51,21 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def options(purpose: str | None, *, quick: str) -> argparse.ArgumentParser:
+    """What every benchmark is asked: `--quick`, with what that means, and `--write`."""
+    parser = argparse.ArgumentParser(description=purpose)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--write", action="store_true", help="keep the tables in RESULTS.md")
+    return parser
+
+
+def tell(part: str, text: str, *, is_kept: bool) -> None:
+    """Print one part's text, and put it into RESULTS.md if asked to."""
+    print(text, end="\n\n")
+    if is_kept:
+        keep(part, text)
 
 
 def keep(part: str, text: str) -> None:

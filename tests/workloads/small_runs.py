@@ -45,6 +45,17 @@ def runs(n: int, changes: Mapping[str, Any] | None = None, **kwargs: Any) -> lis
     return [run(seed, changes, **kwargs) for seed in range(n)]
 
 
+def staggered(given: Sequence[RunSpec], *, by_steps: int = 7) -> list[RunSpec]:
+    """The same runs with other rates and lengths, so that slots are soon at different steps."""
+    found = []
+    for i, spec in enumerate(given):
+        field = "lr" if "lr" in type(spec.optim).model_fields else "lr_z"
+        optim = spec.optim.model_copy(update={field: getattr(spec.optim, field) * (1 + i)})
+        budget = spec.budget.model_copy(update={"steps": spec.budget.steps + by_steps * i})
+        found.append(spec.model_copy(update={"optim": optim, "budget": budget}))
+    return found
+
+
 Trained = dict[str, Outcome]
 Arrays = dict[str, np.ndarray]
 
@@ -97,3 +108,11 @@ def assert_same_arrays(left: Arrays, right: Arrays, *, what: str = "arrays") -> 
     for name, values in left.items():
         assert values.dtype == right[name].dtype, f"{what}: {name}"
         assert np.array_equal(values, right[name], equal_nan=True), f"{what}: {name} differs"
+
+
+def assert_same_in_company(members: Sequence[RunSpec]) -> Trained:
+    """Each member alone, all together, and in two slots that are refilled: the same bits; gives the outcomes."""
+    wanted = alone(members)
+    assert_same(train(members), wanted)
+    assert_same(train(members[::-1], width=2), wanted)
+    return wanted

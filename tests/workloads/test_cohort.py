@@ -18,10 +18,12 @@ from small_runs import (
     alone,
     assert_same,
     assert_same_arrays,
+    assert_same_in_company,
     finish,
     follow,
     run,
     runs,
+    staggered,
     train,
 )
 
@@ -160,25 +162,11 @@ VARIANTS: dict[str, Mapping[str, object]] = {
 }  # fmt: skip
 
 
-def variant_runs(name: str, *, n: int = 3) -> list[RunSpec]:
-    """Members of other rates and budgets, so that slots are soon at different steps."""
-    base = QUICKSTART if name == "quickstart" else None
-    found = []
-    for i in range(n):
-        spec = run(i, VARIANTS[name], base=base)
-        optim = spec.optim.model_copy(update={"lr": spec.optim.lr * (1 + i)})
-        budget = spec.budget.model_copy(update={"steps": spec.budget.steps + 7 * i})
-        found.append(spec.model_copy(update={"optim": optim, "budget": budget}))
-    return found
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_is_bitwise_the_same_alone_and_in_company(name):
-    members = variant_runs(name)
-    wanted, together, refilled = alone(members), train(members), train(members[::-1], width=2)
-    assert all(np.isfinite(outcome.metrics["loss"]).all() for outcome in wanted.values())
-    assert_same(together, wanted)
-    assert_same(refilled, wanted)
+    base = QUICKSTART if name == "quickstart" else None
+    found = assert_same_in_company(staggered(runs(3, VARIANTS[name], base=base)))
+    assert all(np.isfinite(outcome.metrics["loss"]).all() for outcome in found.values())
 
 
 def test_one_head_on_many_positions_is_bitwise_the_same_in_company():

@@ -6,14 +6,17 @@ is shown here on a run or two, as small as it can be.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_runs import alone, assert_same, runs, train
+from small_runs import alone, assert_same, assert_same_in_company, follow, run, runs, staggered, train
 
+from workloads.cohort import Cohort
+from workloads.rows import Layout
 from workloads.spec import RunSpec, resolve
 
 LINEAR = {"name": "transformer", "width": 16, "layers": 1, "heads": 2, "causal": True, "attention": {"name": "linear"}}
@@ -27,6 +30,8 @@ WORKLOADS: dict[str, dict[str, Any]] = {
     "one_linear_head": {"task": {"name": "rewrite", "n": 8}, "model": {**LINEAR, "heads": 1}, "optim": ADAM},
     "histogram": {"task": {"name": "histogram", "n": 7}, "model": LINEAR, "optim": ADAM},
     "permutation": {"task": {"name": "permutation", "n": 5}, "model": LINEAR, "optim": ADAM},
+    "scaled_init": {"task": {"name": "window_sum", "n": 5, "modulus": 7},
+                    "model": {**LINEAR, "layers": 2, "init": "scaled"}, "optim": ADAM},
     "attention_alone": {"task": RECALL, "model": {**LINEAR, "attention": {"name": "softmax"}, "has_mlp": False},
                         "optim": ADAM},
     "recall": {"task": RECALL, "model": {"name": "transformer", "width": 16, "heads": 1, "causal": True},
@@ -48,31 +53,22 @@ WORKLOADS: dict[str, dict[str, Any]] = {
                       "log": {"measures_every_steps": 0}},
     "addition": {"task": {"name": "modular_addition", "modulus": 7}, "model": GROKKER, "optim": {"lr": 1e-3},
                  "budget": {"steps": 24, "batch": 49}},
+    "addition_with_keys": {"task": {"name": "modular_addition", "modulus": 10, "key_frequencies": "1 4"},
+                           "model": GROKKER, "optim": {"lr": 1e-3}},
     "addition_by_parts": {"task": {"name": "modular_addition", "modulus": 11}, "model": GROKKER, "optim": {"lr": 1e-3}},
 }  # fmt: skip
 SHARED = {"budget": {"steps": 24, "batch": 12}, "log": {"measures_every_steps": 7}}
 
 
 def members(name: str, n: int = 3, changes: Mapping[str, Any] | None = None) -> list[RunSpec]:
-    """Runs of other rates and lengths, so that slots are soon at different steps."""
-    given = runs(n, changes, base={**SHARED, **WORKLOADS[name]})
-    found = []
-    for i, spec in enumerate(given):
-        optim = spec.optim.model_copy(update={"lr": spec.optim.lr * (1 + i)})
-        budget = spec.budget.model_copy(update={"steps": spec.budget.steps + 7 * i})
-        found.append(spec.model_copy(update={"optim": optim, "budget": budget}))
-    return found
+    return staggered(runs(n, changes, base={**SHARED, **WORKLOADS[name]}))
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_workloads_runs_are_bitwise_the_same_alone_and_in_company(name):
-    given = members(name)
-    wanted, together, refilled = alone(given), train(given), train(given[::-1], width=2)
-    for outcome in wanted.values():
+    for outcome in assert_same_in_company(members(name)).values():
         for values in (*outcome.metrics.values(), *outcome.measures.values()):
             assert np.isfinite(values).all()
-    assert_same(together, wanted)
-    assert_same(refilled, wanted)
 
 
 def favoured(n: int, *values: tuple[float, int]) -> list[RunSpec]:
@@ -191,6 +187,45 @@ def test_attention_finds_the_relevant_token_of_the_toy():
     on_relevant = outcome.measures["attention_on_relevant"]
     assert on_relevant[0] == pytest.approx(2 / 13)
     assert on_relevant[-1] > 0.8
+
+
+def test_key_frequencies_change_what_is_measured_and_no_bit_of_the_run():
+    base = {**SHARED, **WORKLOADS["addition_by_parts"], "model": {**GROKKER, "init_std": 0.3}}
+    plain, keyed = (run(0, changes, base=base) for changes in ({}, {"task.key_frequencies": "2 5"}))
+    assert plain.run_id != keyed.run_id
+    found = train([plain]) | train([keyed])
+    a, b = found[plain.run_id], found[keyed.run_id]
+    np.testing.assert_array_equal(a.metrics["loss"], b.metrics["loss"])
+    np.testing.assert_array_equal(a.measures["key_frequency_share"], b.measures["key_frequency_share"])
+    assert not np.array_equal(a.measures["restricted_loss"], b.measures["restricted_loss"])
+
+
+def test_moved_is_the_distance_of_all_weights_from_their_first_values():
+    spec = members("mlp", 1, {"budget.steps": 15, "log.measures_every_steps": 14})[0]
+    outcomes, late = follow(Cohort([spec], width=1), step=14)
+    layout = Layout(spec.model.build(spec.task.shapes()))
+    first = layout.initial_row(spec.seed.init, std=spec.model.init_std, device=torch.device("cpu"))
+    row = torch.from_numpy(late[spec.run_id]["row"])
+    moved = outcomes[spec.run_id].measures["moved"]
+    assert moved[0] == 0.0
+    assert moved[1] == pytest.approx(((row - first).norm() / first.norm()).item(), rel=1e-5)
+    assert moved[1] > 0.0
+
+
+@pytest.mark.parametrize(("layers", "has_mlp"), [(1, True), (3, True), (2, False)])
+def test_scaled_init_shrinks_what_writes_to_the_residual_stream_alone(layers, has_mlp):
+    def weights(init: str) -> dict[str, torch.Tensor]:
+        model = {**LINEAR, "layers": layers, "has_mlp": has_mlp, "init": init}
+        spec = run(3, base={**SHARED, **WORKLOADS["linear_by_lanes"], "model": model})
+        layout = Layout(spec.model.build(spec.task.shapes()))
+        row = layout.initial_row(3, std=0.02, device=torch.device("cpu"))
+        return {place.name: place.view(row[None]) for place in layout.places}
+
+    same, scaled = weights("same"), weights("scaled")
+    for name, values in same.items():
+        shrinks = name.endswith(("out.weight", "down.weight"))
+        torch.testing.assert_close(scaled[name], values / math.sqrt(2 * layers) if shrinks else values)
+    assert sum(name.endswith(("out.weight", "down.weight")) for name in same) == layers * (1 + has_mlp)
 
 
 def test_linear_attention_is_scores_below_the_diagonal():

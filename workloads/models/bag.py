@@ -38,8 +38,12 @@ class Bag(Layer):
             self.contextual, self.queries, self.first_query = shapes.contextual, shapes.queries, shapes.contextual
         init: Init = "own" if spec.init == "uniform" else "zeros"
         self.reach = shapes.classes**-0.5
-        self.declare("scores", self.queries, self.contextual, init=init, group="z")
-        self.declare("answers", self.contextual, shapes.classes, init=init, group="y")
+        self.residual, self.words = spec.residual, self.contextual
+        if spec.residual and self.first_query:  # queries speak with rows behind those of the words that are read
+            self.words += self.queries
+        self.sizes = {"scores": (self.queries, self.contextual), "answers": (self.words, shapes.classes)}
+        self.declare("scores", *self.sizes["scores"], init=init, group="z")
+        self.declare("answers", *self.sizes["answers"], init=init, group="y")
 
     def forward(self, x: Tensor, *, seen: Seen | None = None) -> Tensor:
         """Logits of the next word (…, B, M).
@@ -58,10 +62,12 @@ class Bag(Layer):
             seen.attention.append(attention[..., None, None, :])
             seen.states["scores"] = self.scores
         direction = attention / torch.linalg.vector_norm(attention, dim=-1, keepdim=True)
-        return direction @ self.answers
+        if not self.residual:
+            return direction @ self.answers
+        read, asking = self.answers[..., : self.contextual, :], self.answers[..., self.first_query :, :]
+        return direction @ read + asks @ asking
 
     def own_values(self, seed: int, name: str) -> Tensor:
         """A table's first values: uniform between ±1/sqrt(M)."""
         rng = generator(seed, f"init/{name}", device=torch.device("cpu"))
-        shape = (self.queries, self.contextual) if name == "scores" else (self.contextual, round(self.reach**-2))
-        return (2.0 * torch.rand(shape, generator=rng) - 1.0) * self.reach
+        return (2.0 * torch.rand(self.sizes[name], generator=rng) - 1.0) * self.reach

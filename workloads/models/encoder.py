@@ -15,12 +15,13 @@ from workloads.tasks.task import Shapes
 
 if TYPE_CHECKING:
     from workloads.models.transformer import Transformer
+    from workloads.models.vit import Vit
 
 
 class Block(nn.Module):
     """x + attention(norm x), then x + mlp(norm x), if it has one."""
 
-    def __init__(self, spec: Transformer, shapes: Shapes, *, depth: int):
+    def __init__(self, spec: Transformer | Vit, shapes: Shapes, *, depth: int):
         super().__init__()
         self.has_mlp = spec.has_mlp
         self.norm1 = norm_of(spec)
@@ -32,6 +33,8 @@ class Block(nn.Module):
             causal=spec.causal,
             sources=shapes.sources,
             looks_back=depth == 0 and spec.clamp == "previous_token",
+            distances=shapes.positions if spec.positions == "relative" else 0,
+            gradient=getattr(spec, "qkv_gradient", "plain"),
         )
         if spec.has_mlp:
             hidden = round(spec.mlp_ratio * spec.width)
@@ -39,12 +42,19 @@ class Block(nn.Module):
             self.up = Linear(spec.width, hidden)
             self.down = Linear(hidden, spec.width)
             self.activate = F.gelu if spec.activation == "gelu" else F.relu
+        if spec.init == "scaled":
+            writers = [self.attention.out, self.down] if spec.has_mlp else [self.attention.out]
+            for layer in writers:
+                layer.init_scale = (2 * spec.layers) ** -0.5
 
-    def forward(self, x: Tensor, queries: int | None = None, **told: Any) -> Tensor:
-        """Residual stream (…, T, B, D) in; out, at the first `queries` positions alone if given."""
+    def forward(self, x: Tensor, queries: int | None = None, *, scale: Tensor | None = None, **told: Any) -> Tensor:
+        """Residual stream (…, T, B, D) in; out, at the first `queries` positions alone if given.
+
+        What attention adds is multiplied by the first, what the MLP adds by the second of `scale` (…, B, 2), if given.
+        """
         mixed = self.attention(self.norm1(x), queries=queries, **told)
-        x = (x if queries is None else x[..., :queries, :, :]) + mixed
-        return x + self.down(self.activate(self.up(self.norm2(x)))) if self.has_mlp else x
+        x = (x if queries is None else x[..., :queries, :, :]) + scaled(mixed, scale, 0)
+        return x + scaled(self.down(self.activate(self.up(self.norm2(x)))), scale, 1) if self.has_mlp else x
 
 
 class Encoder(nn.Module):
@@ -97,7 +107,12 @@ class Encoder(nn.Module):
         return answers if queries is None else answers[..., 0, :]
 
 
-def norm_of(spec: Transformer) -> nn.Module:
+def scaled(branch: Tensor, scale: Tensor | None, which: int) -> Tensor:
+    """A branch (…, T, B, D), times each example's scale of it (…, B, 2) if there is one."""
+    return branch if scale is None else branch * scale[..., None, :, which, None]
+
+
+def norm_of(spec: Transformer | Vit) -> nn.Module:
     """The model's norm, or nothing in its place."""
     return LayerNorm(spec.width, eps=spec.norm_eps) if spec.norm == "layer" else nn.Identity()
 

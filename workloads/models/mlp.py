@@ -7,9 +7,10 @@ Source: the two-layer ReLU network of Barak et al. 2022, arXiv 2207.08799.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from workloads.fields import Frozen, static
+from workloads.fields import static
+from workloads.models.model import Steady
 from workloads.tasks.task import Shapes
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from workloads.tasks.task import Batch
 
 
-class Mlp(Frozen):
+class Mlp(Steady):
     """Shape of the network.
 
     Attributes:
@@ -29,7 +30,6 @@ class Mlp(Frozen):
     """
 
     MEASURES: ClassVar[tuple[str, ...]] = ("first_norm",)
-    IS_OPEN: ClassVar[bool] = True
 
     name: Literal["mlp"] = static("mlp")
     version: Literal[1] = static(1)
@@ -52,10 +52,6 @@ class Mlp(Frozen):
         from workloads.models.perceptron import Perceptron
 
         return Perceptron(self, shapes)
-
-    def controls(self, *, step: int, budget_steps: int) -> dict[str, Any]:
-        """Nothing changes from step to step."""
-        return {}
 
     def measures(self, seen: Seen) -> Batch:
         """Norm of the first layer's weights."""

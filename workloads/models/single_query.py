@@ -8,26 +8,22 @@ Source: Zucchet et al. 2025, The emergence of sparse attention, arXiv 2505.17863
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from workloads.fields import Frozen, per_member, static
+from workloads.fields import per_member, static
+from workloads.models.model import Steady
 from workloads.tasks.task import Shapes
 
 if TYPE_CHECKING:
     from workloads.models.readout import Readout
-    from workloads.seen import Seen
-    from workloads.tasks.task import Batch
 
 
-class SingleQuery(Frozen):
+class SingleQuery(Steady):
     """Where the map starts.
 
     Attributes:
         init_std: standard deviation of the normal that W starts from; 0 is no map at all.
     """
-
-    MEASURES: ClassVar[tuple[str, ...]] = ()
-    IS_OPEN: ClassVar[bool] = True
 
     name: Literal["single_query"] = static("single_query")
     version: Literal[1] = static(1)
@@ -42,11 +38,3 @@ class SingleQuery(Frozen):
         from workloads.models.readout import Readout
 
         return Readout(shapes)
-
-    def controls(self, *, step: int, budget_steps: int) -> dict[str, Any]:
-        """Nothing changes from step to step."""
-        return {}
-
-    def measures(self, seen: Seen) -> Batch:
-        """None; the task measures the attention."""
-        return {}

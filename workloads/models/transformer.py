@@ -3,7 +3,7 @@
 The spec is importable without torch; `build` makes the layers.
 
 Source: pre-LN block of Xiong et al. 2020 (arXiv 2002.04745); read-out token and shapes as in
-Dosovitskiy et al. 2021 (arXiv 2010.11929).
+Dosovitskiy et al. 2021 (arXiv 2010.11929); relative positions as in Shaw et al. 2018 (arXiv 1803.02155), of keys alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Transformer(Frozen):
         layers: blocks.
         heads: attention heads; D is a multiple of it.
         mlp_ratio: hidden width of the MLP, in units of D.
-        positions: what tells positions apart.
+        positions: what tells positions apart: vectors added to tokens; or `relative`, vectors added to a head's keys,
+            one for each distance that a query looks back.
         activation: of the MLP; `gelu` is the exact (erf) form.
         qkv_bias: biases on the query, key and value maps.
         norm_eps: of the layer norms.
@@ -39,6 +40,8 @@ class Transformer(Frozen):
         norm: `layer` before attention, MLP and read-out; or `none` anywhere.
         has_mlp: False is attention alone.
         clamp: `previous_token` makes the first layer's first head look at the position before, from the first step on.
+        init: `same` standard deviation everywhere; `scaled` divides it by sqrt(2 layers) in the maps that write to the
+            residual stream (attention's output, the MLP's second), as GPT-2 does.
     """
 
     MEASURES: ClassVar[tuple[str, ...]] = ("attention_entropy",)
@@ -50,7 +53,7 @@ class Transformer(Frozen):
     layers: int = static(2, ge=1)
     heads: int = static(4, ge=1)
     mlp_ratio: float = static(4.0, gt=0.0)
-    positions: Literal["learned", "sinusoidal", "none"] = static("learned")
+    positions: Literal["learned", "sinusoidal", "relative", "none"] = static("learned")
     activation: Literal["gelu", "relu"] = static("gelu")
     qkv_bias: bool = static(False)
     norm_eps: float = static(1e-6, gt=0.0)
@@ -60,11 +63,18 @@ class Transformer(Frozen):
     norm: Literal["layer", "none"] = static("layer", later=True)
     has_mlp: bool = static(True, later=True)
     clamp: Literal["none", "previous_token"] = static("none", later=True)
+    init: Literal["same", "scaled"] = static("same", later=True)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Transformer:
         if self.width % self.heads:
             raise ValueError(f"heads to divide width; got width {self.width}, heads {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _relative_positions_look_back(self) -> Transformer:
+        if self.positions == "relative" and not self.causal:
+            raise ValueError("causal to be true where positions are relative, since distances are counted backwards")
         return self
 
     def build(self, shapes: Shapes) -> Encoder:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from workloads.tasks.associative_recall import AssociativeRecall
+from workloads.tasks.bigrams import Bigrams
 from workloads.tasks.exemplars import Exemplars
 from workloads.tasks.histogram import Histogram
+from workloads.tasks.in_context_classification import InContextClassification
+from workloads.tasks.in_context_regression import InContextRegression
 from workloads.tasks.language import Language
+from workloads.tasks.markov_chain import MarkovChain
+from workloads.tasks.masked_language import MaskedLanguage
+from workloads.tasks.matrix_completion import MatrixCompletion
 from workloads.tasks.modular_addition import ModularAddition
+from workloads.tasks.mosaic import Mosaic
 from workloads.tasks.parity import Parity
 from workloads.tasks.permutation import Permutation
 from workloads.tasks.relevant_token import RelevantToken
@@ -28,15 +35,29 @@ TASKS = (
     AssociativeRecall,
     Exemplars,
     Language,
+    Bigrams,
+    Mosaic,
+    MarkovChain,
+    InContextRegression,
+    InContextClassification,
+    MaskedLanguage,
+    MatrixCompletion,
 )
 
 __all__ = [
     "TASKS",
     "AssociativeRecall",
+    "Bigrams",
     "Exemplars",
     "Histogram",
+    "InContextClassification",
+    "InContextRegression",
     "Language",
+    "MarkovChain",
+    "MaskedLanguage",
+    "MatrixCompletion",
     "ModularAddition",
+    "Mosaic",
     "Parity",
     "Permutation",
     "RelevantToken",

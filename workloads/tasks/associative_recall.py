@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
-from workloads.fields import Frozen, static
+from workloads.fields import static
+from workloads.tasks.queried import Queried
 from workloads.tasks.task import Levels, Shapes
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from workloads.tasks.task import Batch
 
 
-class AssociativeRecall(Frozen):
+class AssociativeRecall(Queried):
     """Parameters of the task.
 
     Attributes:
@@ -39,7 +40,6 @@ class AssociativeRecall(Frozen):
         n_words: size of the vocabulary.
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
     MEASURES: ClassVar[tuple[str, ...]] = ("answers_from_context", "attention_on_value")
 
     name: Literal["associative_recall"] = static("associative_recall")
@@ -83,26 +83,12 @@ class AssociativeRecall(Frozen):
         y = torch.cat([x[..., 1:], words.gather(2, 2 * asked + 1)], dim=2)
         return {"x": x, "y": y, "asked": asked[..., 0]}
 
-    def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
-        """Cross-entropy [nats] and accuracy [fraction] of the answer to the query."""
-        from workloads.layers import accuracy, cross_entropy
-
-        answer, wanted = output[..., -1, :], batch["y"][..., -1]
-        return {"loss": cross_entropy(answer, wanted), "accuracy": accuracy(answer, wanted)}
-
     def measures(self, seen: Seen, batch: Batch) -> Batch:
         """Share of answers that are some value of the example, and of attention on the right one [fraction].
 
         The attention is the query's, of the layer and head that has most.
         """
-        import torch
-
-        assert seen.again is not None
-        answer = seen.again(batch["x"])[..., -1, :].argmax(-1)
-        values = batch["x"][..., 1:-1:2]
-        at = (2 * batch["asked"] + 1)[:, :, None, None]
-        on_value = [maps[..., -1, :].gather(3, at.expand(-1, -1, maps.shape[2], -1))[..., 0] for maps in seen.attention]
         return {
-            "answers_from_context": (answer[..., None] == values).any(-1).float().mean(1),
-            "attention_on_value": torch.cat([weights.mean(1) for weights in on_value], dim=1).amax(1),
+            "answers_from_context": self.share_from_context(seen, batch, batch["x"][..., 1:-1:2]),
+            "attention_on_value": self.attention_on_answer(seen, batch),
         }

@@ -19,8 +19,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from workloads.fields import Frozen, static
-from workloads.tasks.task import Levels, Shapes
+from workloads.fields import static
+from workloads.tasks.queried import Queried
+from workloads.tasks.task import Levels, Shapes, of_the_best_head
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from workloads.tasks.task import Batch
 
 
-class Exemplars(Frozen):
+class Exemplars(Queried):
     """Parameters of the task.
 
     Attributes:
@@ -39,7 +40,6 @@ class Exemplars(Frozen):
         features: width of an exemplar [floats].
     """
 
-    METRICS: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
     MEASURES: ClassVar[tuple[str, ...]] = ("answers_from_context", "attention_on_label", "attention_back")
 
     name: Literal["exemplars"] = static("exemplars")
@@ -84,13 +84,6 @@ class Exemplars(Frozen):
         x[..., 1:4:2, self.features :] = F.one_hot(labels, self.n_labels).float()
         return {"x": x, "y": labels.gather(2, asked).expand(-1, -1, 5), "labels": labels, "asked": asked[..., 0]}
 
-    def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
-        """Cross-entropy [nats] and accuracy [fraction] of the query's label."""
-        from workloads.layers import accuracy, cross_entropy
-
-        answer, wanted = output[..., -1, :], batch["y"][..., -1]
-        return {"loss": cross_entropy(answer, wanted), "accuracy": accuracy(answer, wanted)}
-
     def measures(self, seen: Seen, batch: Batch) -> Batch:
         """What induction is made of [fractions].
 
@@ -98,15 +91,9 @@ class Exemplars(Frozen):
         attention_on_label: of the query's attention, on the right label.
         attention_back: of the labels' attention, on the exemplar before; both of the layer and head that has most.
         """
-        import torch
-
-        assert seen.again is not None
-        answer = seen.again(batch["x"])[..., -1, :].argmax(-1)
-        at = (2 * batch["asked"] + 1)[:, :, None, None]
-        on_label = [maps[..., -1, :].gather(3, at.expand(-1, -1, maps.shape[2], -1))[..., 0] for maps in seen.attention]
         back = [(maps[..., 1, 0] + maps[..., 3, 2]) / 2.0 for maps in seen.attention]
         return {
-            "answers_from_context": (answer[..., None] == batch["labels"]).any(-1).float().mean(1),
-            "attention_on_label": torch.cat([share.mean(1) for share in on_label], dim=1).amax(1),
-            "attention_back": torch.cat([share.mean(1) for share in back], dim=1).amax(1),
+            "answers_from_context": self.share_from_context(seen, batch, batch["labels"]),
+            "attention_on_label": self.attention_on_answer(seen, batch),
+            "attention_back": of_the_best_head([share.mean(1) for share in back]),
         }

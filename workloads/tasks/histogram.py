@@ -33,18 +33,12 @@ class Histogram(Written):
 
     name: Literal["histogram"] = static("histogram")
     version: Literal[1] = static(1)
-    n: int = static(16, ge=2, le=1024)
     n_numbers: int = static(12, ge=2, le=4096)
 
     @property
-    def reads(self) -> int:
-        """Numbers."""
-        return self.n
-
-    @property
-    def writes(self) -> int:
-        """Counts."""
-        return self.n
+    def values(self) -> range:
+        """0 … n_numbers-1."""
+        return range(self.n_numbers)
 
     @property
     def separator(self) -> int:
@@ -72,12 +66,6 @@ class Histogram(Written):
     def sources(self, answer: int) -> tuple[int, ...]:
         """Every number."""
         return tuple(range(self.n))
-
-    def numbers(self, rng: torch.Generator, *, size: tuple[int, int]) -> torch.Tensor:
-        """Uniform."""
-        import torch
-
-        return torch.randint(self.n_numbers, (*size, self.n), generator=rng, device=rng.device)
 
     def answers(self, numbers: torch.Tensor) -> torch.Tensor:
         """Counts as words."""

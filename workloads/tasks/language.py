@@ -19,7 +19,7 @@ import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from workloads.fields import Frozen, static
-from workloads.tasks.task import Levels, Shapes
+from workloads.tasks.task import Levels, Shapes, not_shown
 
 if TYPE_CHECKING:
     import torch
@@ -106,10 +106,7 @@ class Language(Frozen):
 
     def measures(self, seen: Seen, batch: Batch) -> Batch:
         """Attention entropy layer by layer, over examples, heads and queries; not a number of layers that are not."""
-        import torch
-
         from workloads.layers import attention_entropy
 
         found = [attention_entropy(weights) for weights in seen.attention[: self.entropy_layers]]
-        lost = torch.full((len(batch["y"]),), float("nan"), device=batch["y"].device)
-        return dict(zip(self.MEASURES, [*found, *[lost] * self.entropy_layers], strict=False))
+        return not_shown(self.MEASURES, batch) | dict(zip(self.MEASURES, found, strict=False))

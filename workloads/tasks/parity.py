@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import model_validator
 
 from workloads.fields import Frozen, static
-from workloads.tasks.task import Levels, Shapes
+from workloads.tasks.task import Levels, Shapes, not_shown
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ class Parity(Frozen):
     """
 
     METRICS: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
-    MEASURES: ClassVar[tuple[str, ...]] = ("weight_on_hidden", "fourier_gap")
+    MEASURES: ClassVar[tuple[str, ...]] = ("weight_on_hidden", "fourier_gap", "moved")
 
     name: Literal["parity"] = static("parity")
     version: Literal[1] = static(1)
@@ -99,8 +99,9 @@ class Parity(Frozen):
         return {"loss": loss.mean(1), "accuracy": accuracy(output, batch["y"])}
 
     def measures(self, seen: Seen, batch: Batch) -> Batch:
-        """Of the first layer of an `mlp`; NaN for models that show none.
+        """How far weights have gone, and of the first layer of an `mlp` where; NaN for models that show none.
 
+        moved: distance of all weights from the first ones, in units of the first ones' length.
         weight_on_hidden: share of its squared weights at the hidden coordinates [fraction]; k/n at first.
         fourier_gap: how much more its neurons' gradients know of hidden coordinates than of others: the mean size of
             E[y x_i 1(neuron fires)] over hidden i, less the same over the rest. The mean is over the batch, with every
@@ -110,16 +111,18 @@ class Parity(Frozen):
         """
         import torch
 
+        taken = not_shown(self.MEASURES, batch)
+        if seen.moved is not None:
+            taken["moved"] = seen.moved()
         if "first_weights" not in seen.states:
-            nothing = torch.full((len(batch["x"]),), torch.nan, device=batch["x"].device)
-            return {"weight_on_hidden": nothing, "fourier_gap": nothing}
+            return taken
         weights, hidden = seen.states["first_weights"], batch["hidden"][:, 0]
         x, product = self.every_sign(batch["x"][..., 0], hidden)
         fires = (torch.baddbmm(seen.states["first_bias"][:, None], x, weights) > 0).float()  # (K, N, width)
         known = torch.bmm(fires.mT.contiguous(), x * product[..., None]).abs().mean(1) / x.shape[1]  # (K, n)
         is_hidden = torch.zeros(len(x), self.n_bits, device=x.device).scatter_(1, hidden, 1.0)
         power = weights.square().sum(2)
-        return {
+        return taken | {
             "weight_on_hidden": (power * is_hidden).sum(1) / power.sum(1),
             "fourier_gap": (known * is_hidden).sum(1) / self.k
             - (known * (1.0 - is_hidden)).sum(1) / (self.n_bits - self.k),

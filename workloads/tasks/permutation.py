@@ -40,9 +40,9 @@ class Permutation(Written):
         return 2 * self.n
 
     @property
-    def writes(self) -> int:
-        """Values, put in order."""
-        return self.n
+    def values(self) -> range:
+        """Behind the places."""
+        return range(self.n, 2 * self.n)
 
     @property
     def separator(self) -> int:
@@ -72,8 +72,7 @@ class Permutation(Written):
         import torch
 
         places = torch.rand(*size, self.n, generator=rng, device=rng.device).argsort(-1)
-        values = torch.randint(self.n, (*size, self.n), generator=rng, device=rng.device) + self.n
-        return torch.cat([places, values], dim=-1)
+        return torch.cat([places, super().numbers(rng, size=size)], dim=-1)
 
     def answers(self, numbers: torch.Tensor) -> torch.Tensor:
         """The value at each place."""

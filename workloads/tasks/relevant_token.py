@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import model_validator
 
 from workloads.fields import Frozen, static
-from workloads.tasks.task import Levels, Shapes
+from workloads.tasks.task import Levels, Shapes, not_shown, of_the_best_head
 
 if TYPE_CHECKING:
     import torch
@@ -105,10 +105,8 @@ class RelevantToken(Frozen):
 
     def measures(self, seen: Seen, batch: Batch) -> Batch:
         """Share of the read-out's attention on the relevant places, in the layer and head that has most [fraction]."""
-        import torch
-
+        if not seen.attention:
+            return not_shown(self.MEASURES, batch)
         relevant = batch["relevant"][:, :, None].float()
         found = [(maps[..., 0, -self.tokens :] * relevant).sum(3).mean(1) for maps in seen.attention]  # (K, H) each
-        if not found:
-            return {"attention_on_relevant": torch.full((len(relevant),), torch.nan, device=relevant.device)}
-        return {"attention_on_relevant": torch.cat(found, dim=1).amax(1)}
+        return {"attention_on_relevant": of_the_best_head(found)}

@@ -42,7 +42,6 @@ class Rewrite(Written):
     name: Literal["rewrite"] = static("rewrite")
     version: Literal[1] = static(1)
     rule: Literal["copy", "reverse", "repeat"] = static("copy")
-    n: int = static(16, ge=2, le=1024)
     n_numbers: int = static(16, ge=2, le=4096)
     n_blocks: int = static(1, ge=1)
 
@@ -53,14 +52,9 @@ class Rewrite(Written):
         return self
 
     @property
-    def reads(self) -> int:
-        """Numbers."""
-        return self.n
-
-    @property
-    def writes(self) -> int:
-        """Answers."""
-        return self.n
+    def values(self) -> range:
+        """0 … n_numbers-1."""
+        return range(self.n_numbers)
 
     @property
     def separator(self) -> int:
@@ -86,12 +80,6 @@ class Rewrite(Written):
         if self.rule == "reverse":
             return (self.n - 1 - answer,)
         return (answer,) if self.rule == "copy" else (answer * self.n_blocks // self.n,)
-
-    def numbers(self, rng: torch.Generator, *, size: tuple[int, int]) -> torch.Tensor:
-        """Uniform."""
-        import torch
-
-        return torch.randint(self.n_numbers, (*size, self.n), generator=rng, device=rng.device)
 
     def answers(self, numbers: torch.Tensor) -> torch.Tensor:
         """Each answer is its source."""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import model_validator
 
 from workloads.fields import Frozen, static
-from workloads.tasks.task import Levels, Shapes
+from workloads.tasks.task import Levels, Shapes, not_shown
 
 if TYPE_CHECKING:
     import torch
@@ -172,8 +172,7 @@ class ScanSnap(Frozen):
         import torch
 
         if "scores" not in seen.states:
-            lost = torch.full((len(batch["y"]),), float("nan"), device=batch["y"].device)
-            return dict.fromkeys(self.MEASURES, lost)
+            return not_shown(self.MEASURES, batch)
         scores = self._own_scores(seen.states["scores"])  # (K, n, common + distinct)
         c = (scores + torch.tensor(self.law(), device=scores.device).log()).softmax(2)
         own, m = c[..., self.common :], self.words or self.occurring

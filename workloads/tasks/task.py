@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import torch
 
     from workloads.seen import Seen
@@ -33,6 +35,7 @@ class Shapes:
         vocabulary: tokens are one of so many words, `x (B, positions)`; or None.
         answers: `example` for one answer `(B, classes)`, `position` for one a token `(B, positions, classes)`.
         sources: for each position, those that its answer comes from (none for what cannot be known); or None.
+        picture: positions are the pixels of a picture `(height, width)` in reading order; or None.
     """
 
     positions: int
@@ -41,6 +44,7 @@ class Shapes:
     vocabulary: int | None = None
     answers: Literal["example", "position"] = "example"
     sources: tuple[tuple[int, ...], ...] | None = None
+    picture: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +82,27 @@ class Task(Protocol):
 
     def measures(self, seen: Seen, batch: Batch) -> Batch:
         """Progress measures from what a forward pass showed: name -> `(K,)`."""
+
+
+def composed(task: Task, batch: Batch) -> Batch:
+    """A step's data as the model takes them: a task may draw indices alone, and have its `compose` look them up.
+
+    `compose` gets tensors that lead with any axes, and gives them with `x`; it draws nothing.
+    """
+    compose = getattr(task, "compose", None)
+    found: Batch = batch if compose is None else compose(batch)
+    return found
+
+
+def not_shown(names: Iterable[str], batch: Batch) -> Batch:
+    """Measures of a model that does not show what they need: not a number, `(K,)` each."""
+    import torch
+
+    return dict.fromkeys(names, torch.full((len(batch["y"]),), torch.nan, device=batch["y"].device))
+
+
+def of_the_best_head(shares: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The largest of every layer's shares `(K, H)`, head by head: `(K,)`."""
+    import torch
+
+    return torch.cat(list(shares), dim=1).amax(1)

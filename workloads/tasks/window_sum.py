@@ -38,19 +38,13 @@ class WindowSum(Written):
 
     name: Literal["window_sum"] = static("window_sum")
     version: Literal[1] = static(1)
-    n: int = static(16, ge=2, le=1024)
     modulus: int = static(17, ge=3, le=4096)
     window: int = static(2, ge=1)
 
     @property
-    def reads(self) -> int:
-        """Numbers."""
-        return self.n
-
-    @property
-    def writes(self) -> int:
-        """Sums."""
-        return self.n
+    def values(self) -> range:
+        """1 … modulus-1."""
+        return range(1, self.modulus)
 
     @property
     def separator(self) -> int:
@@ -77,12 +71,6 @@ class WindowSum(Written):
     def sources(self, answer: int) -> tuple[int, ...]:
         """The window's numbers."""
         return tuple(range(max(0, answer - self.window + 1), answer + 1))
-
-    def numbers(self, rng: torch.Generator, *, size: tuple[int, int]) -> torch.Tensor:
-        """Uniform on 1 … modulus-1."""
-        import torch
-
-        return torch.randint(1, self.modulus, (*size, self.n), generator=rng, device=rng.device)
 
     def answers(self, numbers: torch.Tensor) -> torch.Tensor:
         """Sums of every window."""

@@ -18,8 +18,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from workloads.fields import Frozen
-from workloads.tasks.task import Levels, Shapes
+from workloads.fields import Frozen, static
+from workloads.tasks.task import Levels, Shapes, of_the_best_head
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,9 @@ MEASURED_EXAMPLES = 64  # of a batch write by themselves: their whole sequence i
 
 class Written(Frozen):
     """A task of numbers and answers; those that derive from it say which.
+
+    Attributes:
+        n: numbers in a sequence, and answers, unless a task says otherwise.
 
     Its measures, each a mean over examples [fraction, or cosine]:
         written_accuracy: share of right words among those that the model writes by itself.
@@ -51,15 +54,22 @@ class Written(Frozen):
         "attention_progress",
     )
 
+    n: int = static(16, ge=2, le=1024)
+
     @property
-    @abstractmethod
     def reads(self) -> int:
         """Numbers before the separator."""
+        return self.n
+
+    @property
+    def writes(self) -> int:
+        """Answers behind it."""
+        return self.n
 
     @property
     @abstractmethod
-    def writes(self) -> int:
-        """Answers behind it."""
+    def values(self) -> range:
+        """Words that a number may be."""
 
     @property
     @abstractmethod
@@ -70,9 +80,12 @@ class Written(Frozen):
     def sources(self, answer: int) -> tuple[int, ...]:
         """Positions of the numbers that an answer (from 0) is made of."""
 
-    @abstractmethod
     def numbers(self, rng: torch.Generator, *, size: tuple[int, int]) -> torch.Tensor:
-        """Words before the separator `(*size, reads)`."""
+        """Words before the separator `(*size, reads)`: any of the values, with replacement."""
+        import torch
+
+        first, behind = self.values.start, self.values.stop
+        return torch.randint(first, behind, (*size, self.n), generator=rng, device=rng.device)
 
     @abstractmethod
     def answers(self, numbers: torch.Tensor) -> torch.Tensor:
@@ -141,8 +154,6 @@ class Written(Frozen):
 
     def attention_progress(self, seen: Seen) -> torch.Tensor:
         """Share of the answers' attention on their sources, in the layer and head that has most `(K,)`."""
-        import torch
-
         from workloads.layers import marked
 
         marks = marked(self.shapes().sources or (), -1, seen.attention[0].device)[self.reads :]
@@ -150,7 +161,7 @@ class Written(Frozen):
         for weights in seen.attention:  # (K, B, H, T, T)
             sizes = weights[..., self.reads :, :].abs()
             found.append((sizes * marks).sum((1, 3, 4)) / sizes.sum((1, 3, 4)))
-        return torch.cat(found, dim=1).amax(1)
+        return of_the_best_head(found)
 
 
 def mean_pairwise_cosine(states: torch.Tensor) -> torch.Tensor:
