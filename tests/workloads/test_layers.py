@@ -11,9 +11,9 @@ from small_runs import run
 from torch import Tensor
 
 from workloads import layers
-from workloads.layers import accuracy, attention_entropy, cross_entropy
 from workloads.models.encoder import sinusoids
 from workloads.rows import Layout
+from workloads.scores import accuracy, attention_entropy, cross_entropy
 from workloads.spec import RunSpec
 
 K = 4

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from workloads.cohort import Cohort
 from workloads.errors import SpecError
-from workloads.layers import smoothed_cross_entropy, top_accuracy
 from workloads.rows import Layout
+from workloads.scores import smoothed_cross_entropy, top_accuracy
 from workloads.seen import Seen
 from workloads.spec import RunSpec, resolve
 from workloads.streams import generator

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 
 from workloads import layers
 from workloads.cohort import Cohort
-from workloads.layers import Mix, Scores
+from workloads.functions import Mix, Scores
 from workloads.rows import Layout
 from workloads.seen import Seen
 from workloads.spec import RunSpec

@@ -14,7 +14,8 @@ from torch import Tensor
 from workloads.attention import Heat
 from workloads.cohort import Cohort
 from workloads.errors import UnfitModule
-from workloads.layers import Evened, SelfAttention
+from workloads.functions import Evened
+from workloads.layers import SelfAttention
 from workloads.optimisers import Cosine
 from workloads.rows import NO_DECAY, Layout
 from workloads.spec import RunSpec

@@ -78,6 +78,6 @@ class Bert(Frozen):
         """Mean entropy of the attention rows, over layers, heads and queries [nats]; of linear ones, their shares."""
         import torch
 
-        from workloads.layers import attention_entropy, shares
+        from workloads.scores import attention_entropy, shares
 
         return {"attention_entropy": torch.stack([attention_entropy(shares(maps)) for maps in seen.attention]).mean(0)}

@@ -95,7 +95,7 @@ class Transformer(Frozen):
         """Mean entropy of the attention rows, over layers, heads and queries [nats]; of linear ones, their shares."""
         import torch
 
-        from workloads.layers import attention_entropy, shares
+        from workloads.scores import attention_entropy, shares
 
         maps = seen.attention
         if isinstance(self.attention, LinearAttention):

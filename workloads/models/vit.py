@@ -115,7 +115,7 @@ class Vit(Frozen):
         """
         import torch
 
-        from workloads.layers import attention_entropy, shares
+        from workloads.scores import attention_entropy, shares
 
         entropies = [attention_entropy(shares(weights)) for weights in seen.attention]
         found = {"attention_entropy": torch.stack(entropies).mean(0)}

@@ -131,7 +131,7 @@ class Bigrams(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Cross-entropy over all positions [nats]; accuracy over the recalled ones [fraction]."""
-        from workloads.layers import cross_entropy
+        from workloads.scores import cross_entropy
 
         right = ((output.argmax(-1) == batch["y"]) & batch["recalled"]).flatten(1).sum(1)
         return {

@@ -100,13 +100,13 @@ class Language(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Cross-entropy [nats] and accuracy [fraction] over all positions."""
-        from workloads.layers import accuracy, cross_entropy
+        from workloads.scores import accuracy, cross_entropy
 
         return {"loss": cross_entropy(output, batch["y"]), "accuracy": accuracy(output, batch["y"])}
 
     def measures(self, seen: Seen, batch: Batch) -> Batch:
         """Attention entropy layer by layer, over examples, heads and queries; not a number of layers that are not."""
-        from workloads.layers import attention_entropy
+        from workloads.scores import attention_entropy
 
         found = [attention_entropy(weights) for weights in seen.attention[: self.entropy_layers]]
         return not_shown(self.MEASURES, batch) | dict(zip(self.MEASURES, found, strict=False))

@@ -107,7 +107,7 @@ class MarkovChain(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Cross-entropy [nats] and accuracy [fraction] over all positions; KL(law ‖ model) at the last [nats]."""
-        from workloads.layers import accuracy, cross_entropy
+        from workloads.scores import accuracy, cross_entropy
 
         return {
             "loss": cross_entropy(output, batch["y"]),

@@ -125,7 +125,7 @@ class MaskedLanguage(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Cross-entropy [nats] and accuracy [fraction] over the chosen places."""
-        from workloads.layers import accuracy, cross_entropy
+        from workloads.scores import accuracy, cross_entropy
 
         answers, wanted = asked(output, batch), batch["y"].gather(-1, batch["chosen"])
         return {"loss": cross_entropy(answers, wanted), "accuracy": accuracy(answers, wanted)}

@@ -119,7 +119,7 @@ class ModularAddition(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Loss of training pairs [nats], accuracy of held-out ones [fraction], and the two the other way round."""
-        from workloads.layers import accuracy, cross_entropy
+        from workloads.scores import accuracy, cross_entropy
 
         y = batch["y"]
         n = self.train_rows(y.shape[1])
@@ -151,7 +151,7 @@ class ModularAddition(Frozen):
         """The measures that need the answers to every pair."""
         import torch
 
-        from workloads.layers import cross_entropy
+        from workloads.scores import cross_entropy
 
         assert seen.again is not None
         k, p, device = len(batch["x"]), self.modulus, batch["x"].device

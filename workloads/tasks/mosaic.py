@@ -221,7 +221,7 @@ class Mosaic(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Cross-entropy with smoothed labels [nats], how often the label is among the best 1, 2, 5 [fraction]."""
-        from workloads.layers import accuracy, smoothed_cross_entropy, top_accuracy
+        from workloads.scores import accuracy, smoothed_cross_entropy, top_accuracy
 
         y = batch["y"]
         return {
@@ -242,7 +242,7 @@ class Mosaic(Frozen):
         return self._held_out(seen, batch) | masses(seen, batch, names=(*READ_OUT, *EARLY))
 
     def _held_out(self, seen: Seen, batch: Batch) -> Batch:
-        from workloads.layers import accuracy, cross_entropy, top_accuracy
+        from workloads.scores import accuracy, cross_entropy, top_accuracy
 
         if seen.again is None:
             return not_shown(HELD_OUT, batch)

@@ -90,7 +90,7 @@ class Parity(Frozen):
         """Mean loss of the margins, and accuracy [fraction]."""
         import torch.nn.functional as F
 
-        from workloads.layers import accuracy
+        from workloads.scores import accuracy
 
         sign = batch["y"] * 2.0 - 1.0
         margin = sign * (output[..., 1] - output[..., 0])

@@ -27,7 +27,7 @@ class Queried(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Cross-entropy [nats] and accuracy [fraction] of the answer to the query."""
-        from workloads.layers import accuracy, cross_entropy
+        from workloads.scores import accuracy, cross_entropy
 
         answer, wanted = output[..., -1, :], batch["y"][..., -1]
         return {"loss": cross_entropy(answer, wanted), "accuracy": accuracy(answer, wanted)}

@@ -98,7 +98,7 @@ class RelevantToken(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Half the squared error, and the share of the answers' squares that it leaves explained [fraction]."""
-        from workloads.layers import squared_error
+        from workloads.scores import squared_error
 
         loss = squared_error(output, batch["y"])
         return {"loss": loss, "accuracy": 1.0 - 2.0 * loss / batch["y"].square().sum(-1).mean(1)}

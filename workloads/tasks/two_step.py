@@ -100,7 +100,7 @@ class TwoStep(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Cross-entropy [nats] and accuracy [fraction]."""
-        from workloads.layers import accuracy, cross_entropy
+        from workloads.scores import accuracy, cross_entropy
 
         return {"loss": cross_entropy(output, batch["y"]), "accuracy": accuracy(output, batch["y"])}
 

@@ -122,7 +122,7 @@ class Written(Frozen):
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Cross-entropy over every word [nats] and accuracy over the answers [fraction]."""
-        from workloads.layers import accuracy, cross_entropy
+        from workloads.scores import accuracy, cross_entropy
 
         answers = slice(self.reads, None)
         right = accuracy(output[..., answers, :], batch["y"][..., answers])
