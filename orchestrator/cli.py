@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator import __version__
-from orchestrator.errors import BadRequest, OrchestratorError
+from orchestrator.errors import BadRequest
+from orchestrator.group import INTERRUPTED, Eureka, say
 from orchestrator.options import (
     detector_option,
     device_option,
@@ -34,51 +34,10 @@ from orchestrator.options import (
     width_option,
     workers_option,
 )
-from workloads.errors import WorkloadError
 
 if TYPE_CHECKING:
     from analysis.store import Store
     from orchestrator.sweep import Sweep
-
-INTERRUPTED = "interrupted; committed runs are safe, and the same command goes on from there"
-
-
-class Eureka(click.Group):
-    """A group whose anticipated errors are one line on stderr and an exit code."""
-
-    def main(self, args: Sequence[str] | None = None, **options: Any) -> Any:  # type: ignore[override]
-        """Run a verb and leave with its exit code."""
-        options["standalone_mode"] = False
-        try:
-            code = super().main(args, **options)
-        except click.exceptions.NoArgsIsHelpError as asked:
-            click.echo(asked.ctx.get_help() if asked.ctx else "")
-            code = 0
-        except (KeyboardInterrupt, click.Abort):
-            code = _say(INTERRUPTED, code=130)
-        except BrokenPipeError:  # the reader of a pipe has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
-        except click.ClickException as error:
-            code = _say(" ".join(error.format_message().split()), code=2)
-        except Exception as error:
-            if (anticipated := _code_of(error)) is None:
-                raise
-            code = _say(str(error), code=anticipated)
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-def _say(message: str, *, code: int) -> int:
-    click.echo(f"eureka: {message}", err=True)
-    return code
-
-
-def _code_of(error: Exception) -> int | None:
-    """The exit code of an error that was raised on purpose; None for a fault of our own."""
-    analysis = sys.modules.get("analysis.errors")  # never imported, never raised
-    if isinstance(error, BadRequest | WorkloadError) or (analysis and isinstance(error, analysis.AnalysisError)):
-        return 2
-    return 1 if isinstance(error, OrchestratorError) else None
 
 
 @click.group(cls=Eureka, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -195,7 +154,7 @@ def run(
 
     click.echo(f"{loaded.name}: {outcome_line(outcome)}")
     if outcome.interrupted:
-        return _say(INTERRUPTED, code=130)
+        return say(INTERRUPTED, code=130)
     failed = outcome.failed + outcome.failed_before
     if failed:
         way_out = f"eureka status {store} --sweep {loaded.name} gives the reasons, --retry-failed another try"
@@ -262,10 +221,10 @@ def serve(store: str, name: str | None, host: str, port: int, is_opened: bool) -
 
     opened = open_store_at(store)
 
-    def say(url: str) -> None:
+    def tell(url: str) -> None:
         click.echo(f"{url}  (Ctrl-C ends it; the sweep goes on)")
 
-    serve_until_stopped(opened, sweep=name, host=host, port=port, say=say, warn=_aside, is_opened=is_opened)
+    serve_until_stopped(opened, sweep=name, host=host, port=port, say=tell, warn=_aside, is_opened=is_opened)
     click.echo("no longer served", err=True)
 
 

@@ -17,6 +17,7 @@ from workloads.errors import Problem, SpecError, near_miss
 from workloads.fields import Frozen, config_digest, flatten, per_member, run_digest, shape_digest, static
 from workloads.forks import SnapshotSteps, StartFrom, Trainable, unknown_parts
 from workloads.models import MODELS
+from workloads.models.model import misfit
 from workloads.optimisers import OptimSpec
 from workloads.tasks import TASKS
 
@@ -110,6 +111,12 @@ class RunSpec(Frozen):
     compute: Compute = Compute()
     start_from: StartFrom | None = static(None, later=True)
     trainable: Trainable | None = static(None, later=True)
+
+    @model_validator(mode="after")
+    def _model_fits_the_task(self) -> RunSpec:
+        if hasattr(self.model, "READS") and (wrong := misfit(self.model, self.task.shapes())):
+            raise ValueError(wrong)
+        return self
 
     @model_validator(mode="after")
     def _measures_need_attention(self) -> RunSpec:

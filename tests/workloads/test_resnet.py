@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as f
 
 from workloads.cohort import Cohort
-from workloads.errors import UnfitModule
+from workloads.errors import SpecError
 from workloads.models import ResNet
 from workloads.rows import NO_DECAY, Layout
 from workloads.spec import RunSpec
@@ -106,8 +106,5 @@ def test_residual_networks_are_bitwise_the_same_alone_and_in_company(name):
 
 
 def test_a_resnet_is_refused_where_there_is_nothing_to_see():
-    spec = run(0, {"task": {"name": "two_step"}}, base=SMALL)
-    with pytest.raises(
-        UnfitModule, match="model resnet: takes pictures, and gives one answer each; this task shows none"
-    ):
-        spec.model.build(spec.task.shapes())
+    with pytest.raises(SpecError, match="resnet reads pictures and answers once an example"):
+        run(0, {"task": {"name": "two_step"}}, base=SMALL)

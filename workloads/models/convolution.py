@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.errors import UnfitModule
 from workloads.layers import Layer
 from workloads.models.perceptron import FanIn
 from workloads.models.resnet import BLOCKS
@@ -101,8 +100,8 @@ class Residual(nn.Module):
 
     def __init__(self, spec: ResNet, shapes: Shapes):
         super().__init__()
-        if shapes.picture is None or shapes.features is None or shapes.answers != "example":
-            raise UnfitModule("model resnet: takes pictures, and gives one answer each; this task shows none")
+        assert shapes.picture is not None
+        assert shapes.features is not None
         self.picture = shapes.picture
         self.stem, self.norm = Convolution(shapes.features, spec.width, size=7, stride=2), BatchNorm(spec.width)
         stages = [spec.width * 2**stage for stage, n in enumerate(BLOCKS[spec.depth]) for _ in range(n)]

@@ -15,7 +15,7 @@ Source: Bietti et al. 2023, Birth of a Transformer: A Memory Viewpoint, arXiv 23
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from workloads.fields import per_member, static
 from workloads.models.model import Steady
@@ -33,17 +33,16 @@ class Memories(Steady):
         init_std: standard deviation of the normal that the trained matrices start from.
     """
 
+    READS: ClassVar[str] = "words"
+    ANSWERS: ClassVar[str] = "position"
+
     name: Literal["memories"] = static("memories")
     version: Literal[1] = static(1)
     width: int = static(128, ge=1)
     init_std: float = per_member(0.01, ge=0.0)
 
     def build(self, shapes: Shapes) -> TwoLayers:
-        """Matrices for a task's words and places, still without values.
-
-        Raises:
-            UnfitModule: the task's tokens are no words, or it wants one answer an example.
-        """
+        """Matrices for a task's words and places, still without values."""
         from workloads.models.memory import TwoLayers
 
         return TwoLayers(self, shapes)

@@ -30,6 +30,8 @@ class Mlp(Steady):
     """
 
     MEASURES: ClassVar[tuple[str, ...]] = ("first_norm",)
+    READS: ClassVar[str] = "floats"
+    ANSWERS: ClassVar[str] = "example"
 
     name: Literal["mlp"] = static("mlp")
     version: Literal[1] = static(1)
@@ -44,11 +46,7 @@ class Mlp(Steady):
         return 1.0
 
     def build(self, shapes: Shapes) -> Perceptron:
-        """Layers for a task's shapes, parameters still without values.
-
-        Raises:
-            UnfitModule: the task's tokens are words, or it wants an answer at every position.
-        """
+        """Layers for a task's shapes, parameters still without values."""
         from workloads.models.perceptron import Perceptron
 
         return Perceptron(self, shapes)

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workloads.errors import UnfitModule
 from workloads.layers import Linear
 from workloads.seen import Seen
 from workloads.streams import generator
@@ -40,8 +39,7 @@ class Perceptron(nn.Module):
 
     def __init__(self, spec: Mlp, shapes: Shapes):
         super().__init__()
-        if shapes.features is None or shapes.answers != "example":
-            raise UnfitModule("model mlp: takes tokens of floats, and gives one answer an example")
+        assert shapes.features is not None
         widths = [shapes.positions * shapes.features, *[spec.width] * spec.layers]
         self.hidden = nn.ModuleList(
             FanIn(d_in, d_out, scale=spec.init_scale) for d_in, d_out in itertools.pairwise(widths)

@@ -9,20 +9,19 @@ layers and a read-out, is the small baseline of Hoffmann et al. 2024, arXiv 2310
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from workloads.fields import Frozen, static
+from workloads.fields import static
+from workloads.models.model import Steady
 from workloads.tasks.task import Shapes
 
 if TYPE_CHECKING:
     from workloads.models.convolution import Residual
-    from workloads.seen import Seen
-    from workloads.tasks.task import Batch
 
 BLOCKS = {9: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
-class ResNet(Frozen):
+class ResNet(Steady):
     """Shape of the network.
 
     Attributes:
@@ -30,8 +29,8 @@ class ResNet(Frozen):
         width: channels of the first stage; each further stage has twice as many.
     """
 
-    MEASURES: ClassVar[tuple[str, ...]] = ()
-    IS_OPEN: ClassVar[bool] = True
+    READS: ClassVar[str] = "pictures"
+    ANSWERS: ClassVar[str] = "example"
 
     name: Literal["resnet"] = static("resnet")
     version: Literal[1] = static(1)
@@ -44,19 +43,7 @@ class ResNet(Frozen):
         return 1.0
 
     def build(self, shapes: Shapes) -> Residual:
-        """Layers for a task's pictures, parameters still without values.
-
-        Raises:
-            UnfitModule: the task shows no pictures.
-        """
+        """Layers for a task's pictures, parameters still without values."""
         from workloads.models.convolution import Residual
 
         return Residual(self, shapes)
-
-    def controls(self, *, step: int, budget_steps: int) -> dict[str, Any]:
-        """Nothing changes from step to step."""
-        return {}
-
-    def measures(self, seen: Seen) -> Batch:
-        """None; the task measures answers to held-out pictures."""
-        return {}

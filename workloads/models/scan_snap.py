@@ -29,6 +29,8 @@ class ScanSnapModel(Steady):
     """
 
     PARTS: ClassVar[tuple[str, ...]] = ("z", "y")
+    READS: ClassVar[str] = "words"
+    ANSWERS: ClassVar[str] = "example"
 
     name: Literal["scan_snap"] = static("scan_snap")
     version: Literal[1] = static(1)
@@ -41,11 +43,7 @@ class ScanSnapModel(Steady):
         return 1.0
 
     def build(self, shapes: Shapes) -> Bag:
-        """The tables for a task's words, still without values.
-
-        Raises:
-            UnfitModule: the task's tokens are no words, or it wants an answer at every position.
-        """
+        """The tables for a task's words, still without values."""
         from workloads.models.bag import Bag
 
         return Bag(self, shapes)

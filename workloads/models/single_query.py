@@ -8,7 +8,7 @@ Source: Zucchet et al. 2025, The emergence of sparse attention, arXiv 2505.17863
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from workloads.fields import per_member, static
 from workloads.models.model import Steady
@@ -25,16 +25,15 @@ class SingleQuery(Steady):
         init_std: standard deviation of the normal that W starts from; 0 is no map at all.
     """
 
+    READS: ClassVar[str] = "floats"
+    ANSWERS: ClassVar[str] = "example"
+
     name: Literal["single_query"] = static("single_query")
     version: Literal[1] = static(1)
     init_std: float = per_member(0.0, ge=0.0)
 
     def build(self, shapes: Shapes) -> Readout:
-        """Scores and map for a task's shapes, still without values.
-
-        Raises:
-            UnfitModule: the task's tokens are words, or it wants an answer at every position.
-        """
+        """Scores and map for a task's shapes, still without values."""
         from workloads.models.readout import Readout
 
         return Readout(shapes)

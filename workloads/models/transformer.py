@@ -8,21 +8,20 @@ Dosovitskiy et al. 2021 (arXiv 2010.11929); relative positions as in Shaw et al.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import model_validator
 
-from workloads.attention import AttentionSpec, LinearAttention, Softmax
-from workloads.fields import Frozen, per_member, static
+from workloads.attention import AttentionSpec, Softmax
+from workloads.fields import per_member, static
+from workloads.models.model import Attentive
 from workloads.tasks.task import Shapes
 
 if TYPE_CHECKING:
     from workloads.models.encoder import Encoder
-    from workloads.seen import Seen
-    from workloads.tasks.task import Batch
 
 
-class Transformer(Frozen):
+class Transformer(Attentive):
     """Shape and variant of the encoder.
 
     Attributes:
@@ -44,9 +43,6 @@ class Transformer(Frozen):
             residual stream (attention's output, the MLP's second), as GPT-2 does.
     """
 
-    MEASURES: ClassVar[tuple[str, ...]] = ("attention_entropy",)
-    IS_OPEN: ClassVar[bool] = True
-
     name: Literal["transformer"] = static("transformer")
     version: Literal[1] = static(1)
     width: int = static(32, ge=1)
@@ -66,12 +62,6 @@ class Transformer(Frozen):
     init: Literal["same", "scaled"] = static("same", later=True)
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Transformer:
-        if self.width % self.heads:
-            raise ValueError(f"heads to divide width; got width {self.width}, heads {self.heads}")
-        return self
-
-    @model_validator(mode="after")
     def _relative_positions_look_back(self) -> Transformer:
         if self.positions == "relative" and not self.causal:
             raise ValueError("causal to be true where positions are relative, since distances are counted backwards")
@@ -82,22 +72,3 @@ class Transformer(Frozen):
         from workloads.models.encoder import Encoder
 
         return Encoder(self, shapes)
-
-    def controls(self, *, step: int, budget_steps: int) -> dict[str, Any]:
-        """Values that change from step to step: the attention's multiplier, and the favour of linear attention."""
-        head_width = self.width // self.heads
-        found = {"multiplier": self.attention.multiplier(step=step, budget_steps=budget_steps, head_width=head_width)}
-        if isinstance(self.attention, LinearAttention):
-            found["favour"] = self.attention.favour_at(step)
-        return found
-
-    def measures(self, seen: Seen) -> Batch:
-        """Mean entropy of the attention rows, over layers, heads and queries [nats]; of linear ones, their shares."""
-        import torch
-
-        from workloads.scores import attention_entropy, shares
-
-        maps = seen.attention
-        if isinstance(self.attention, LinearAttention):
-            maps = [shares(weights) for weights in maps]
-        return {"attention_entropy": torch.stack([attention_entropy(weights) for weights in maps]).mean(0)}

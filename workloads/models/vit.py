@@ -8,12 +8,11 @@ Source: Dosovitskiy et al. 2021, arXiv 2010.11929; settings of Hoffmann et al. 2
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import model_validator
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from workloads.attention import AttentionSpec, Softmax
-from workloads.fields import Frozen, per_member, static
+from workloads.fields import per_member, static
+from workloads.models.model import Attentive
 from workloads.tasks.task import Shapes
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 GRADIENTS = ("qkv_gradient", "query_gradient", "key_gradient", "value_gradient")
 
 
-class Vit(Frozen):
+class Vit(Attentive):
     """Shape and variant; the defaults are the paper's (3,750,666 weights on 56×56 pixels and 10 classes).
 
     Attributes:
@@ -48,11 +47,12 @@ class Vit(Frozen):
     """
 
     MEASURES: ClassVar[tuple[str, ...]] = ("attention_entropy", *GRADIENTS)
-    IS_OPEN: ClassVar[bool] = True
     causal: ClassVar[bool] = False
     has_mlp: ClassVar[bool] = True
     norm: ClassVar[Literal["layer"]] = "layer"
     clamp: ClassVar[Literal["none"]] = "none"
+    READS: ClassVar[str] = "pictures"
+    ANSWERS: ClassVar[str] = "example"
 
     name: Literal["vit"] = static("vit")
     version: Literal[1] = static(1)
@@ -71,12 +71,6 @@ class Vit(Frozen):
     attention: AttentionSpec = static(Softmax())
     init: Literal["same", "scaled"] = static("same")
 
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Vit:
-        if self.width % self.heads:
-            raise ValueError(f"heads to divide width; got width {self.width}, heads {self.heads}")
-        return self
-
     @property
     def DRAWS(self) -> tuple[str, ...]:
         """What comes with a block of data for the model's own use."""
@@ -93,20 +87,19 @@ class Vit(Frozen):
         chances = torch.rand(steps, batch, 2 * self.layers, generator=rng, device=rng.device)
         return {"branches": (chances < kept) / kept}
 
-    def build(self, shapes: Shapes) -> VisionEncoder:
-        """Layers for a task's pictures, parameters still without values.
+    def unfit(self, shapes: Shapes) -> str:
+        """What would have to be otherwise for patches to divide a task's pictures; empty where they do."""
+        assert shapes.picture is not None
+        height, width = shapes.picture
+        if height % self.patch == 0 and width % self.patch == 0:
+            return ""
+        return f"model.patch to divide the pictures' {height} and {width} pixels; got {self.patch}"
 
-        Raises:
-            UnfitModule: the task shows no pictures, or patches do not divide them.
-        """
+    def build(self, shapes: Shapes) -> VisionEncoder:
+        """Layers for a task's pictures, parameters still without values."""
         from workloads.models.vision import VisionEncoder
 
         return VisionEncoder(self, shapes)
-
-    def controls(self, *, step: int, budget_steps: int) -> dict[str, Any]:
-        """The attention's multiplier, which changes from step to step."""
-        head_width = self.width // self.heads
-        return {"multiplier": self.attention.multiplier(step=step, budget_steps=budget_steps, head_width=head_width)}
 
     def measures(self, seen: Seen) -> Batch:
         """Mean entropy of attention rows, over layers, heads and queries [nats]; mean absolute gradients of their maps.
@@ -115,10 +108,7 @@ class Vit(Frozen):
         """
         import torch
 
-        from workloads.scores import attention_entropy, shares
-
-        entropies = [attention_entropy(shares(weights)) for weights in seen.attention]
-        found = {"attention_entropy": torch.stack(entropies).mean(0)}
+        found = super().measures(seen)
         assert seen.gradients is not None
         maps = [gradient for name, gradient in seen.gradients().items() if name.endswith("attention.qkv")]
         thirds = torch.stack([gradient.abs().mean(1).unflatten(1, (3, -1)).mean(2) for gradient in maps]).mean(
