@@ -42,6 +42,7 @@ class Compiled:
 
     def __init__(self, lanes: Lanes):
         self.call, self.task, self.names = load(lanes.spec), lanes.task, sorted(lanes.blocks)
+        self.is_composed = hasattr(lanes.task, "compose")
         self.scores = torch.zeros(lanes.width, len(lanes.task.METRICS))
         self.rows, self.grads = lanes.rows.split(1), lanes.grads.split(1)
         settings = lanes.table[:, :, : len(lanes.control_names)]
@@ -51,12 +52,16 @@ class Compiled:
     def __call__(self, lanes: Lanes, turns: Sequence[Turn]) -> Tensor:
         """The lanes with a run alone."""
         for k, _, step, _ in turns:
-            settings, *data = self.inputs[k][step % BLOCK_STEPS]
-            batch = composed(self.task, dict(zip(self.names, data, strict=True)))
-            grads, scores = self.call(self.rows[k], settings, *(batch[name] for name in sorted(batch)))
+            given = self.inputs[k][step % BLOCK_STEPS]
+            grads, scores = self.call(self.rows[k], *(self._composed(*given) if self.is_composed else given))
             self.grads[k].copy_(grads)
             self.scores[k] = scores[0]
         return self.scores
+
+    def _composed(self, settings: Tensor, *data: Tensor) -> list[Tensor]:
+        """What the code takes, where a task's blocks hold indices alone."""
+        batch = composed(self.task, dict(zip(self.names, data, strict=True)))
+        return [settings, *(batch[name] for name in sorted(batch))]
 
 
 def prepare(spec: RunSpec) -> Path:
