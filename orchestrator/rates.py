@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import platform
 import statistics
@@ -25,9 +24,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import workloads
 from orchestrator.outlook import DEFAULT_WIDTH, END_APART
 from orchestrator.remembered import recall, remember
+from workloads.source import source_digest
 from workloads.spec import RunSpec, resolve
 
 if TYPE_CHECKING:
@@ -164,16 +163,7 @@ def _strangers(spec: RunSpec, n: int) -> list[RunSpec]:
 def _key(spec: RunSpec, *, device: str) -> str:
     """Everything that a rate depends on, but the width."""
     torch = metadata.version("torch")
-    return f"{spec.shape_key} | {_processor(device)} | engine {_engine()} | torch {torch} | threads 1 | width "
-
-
-@functools.cache
-def _engine() -> str:
-    """Digest of the code that trains: a rate of another engine says nothing [8 hex digits]."""
-    digest = hashlib.blake2b(digest_size=4)
-    for path in sorted(Path(workloads.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return f"{spec.shape_key} | {_processor(device)} | engine {source_digest()} | torch {torch} | threads 1 | width "
 
 
 @functools.cache

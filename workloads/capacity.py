@@ -20,6 +20,7 @@ import torch
 
 from workloads.capture import release
 from workloads.compiled import cache_folder
+from workloads.source import source_digest
 
 if TYPE_CHECKING:
     from workloads.spec import RunSpec
@@ -118,11 +119,5 @@ def tried(spec: RunSpec, *, width: int, device: torch.device) -> Row:
 
 
 def _key(spec: RunSpec, device: torch.device) -> str:
-    text = f"{spec.shape_key}/{torch.cuda.get_device_name(device)}/{torch.__version__}/{_engine()}"
+    text = f"{spec.shape_key}/{torch.cuda.get_device_name(device)}/{torch.__version__}/{source_digest()}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def _engine() -> str:
-    """The files that decide how lanes are trained."""
-    folder = Path(__file__).parent
-    return "".join((folder / name).read_text() for name in ("layers.py", "lanes.py", "program.py", "capture.py"))

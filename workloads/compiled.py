@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from workloads.errors import NoCompiler, WorkloadError
+from workloads.source import source_digest
 from workloads.streams import BLOCK_STEPS
 from workloads.tasks.task import composed
 from workloads.update import Turn
@@ -100,16 +101,16 @@ def compiler() -> str | None:
 def code_key(spec: RunSpec) -> str:
     """Names everything that the code depends on: the shape, this package's source, torch, and the processor."""
     content = hashlib.blake2b(digest_size=12)
-    for part in (spec.shape_key, _source(), torch.__version__, torch.backends.cpu.get_cpu_capability(), _processor()):
+    for part in (
+        spec.shape_key,
+        source_digest(),
+        torch.__version__,
+        torch.backends.cpu.get_cpu_capability(),
+        _processor(),
+    ):
         content.update(part.encode() + b"\n")
     content.update(spec.model.source().encode() if hasattr(spec.model, "source") else b"")
     return content.hexdigest()
-
-
-@functools.cache
-def _source() -> str:
-    folder = Path(__file__).parent
-    return "".join(path.read_text() for path in sorted(folder.rglob("*.py")))
 
 
 @functools.cache

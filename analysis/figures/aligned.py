@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from analysis.figures import style
-from analysis.figures.event_curves import facet_and_series
+from analysis.figures.event_curves import one_facet
 from analysis.study import Study
 
 NAME, TITLE = "aligned", "How abrupt is it, seen from the event?"
@@ -25,7 +25,7 @@ def table(study: Study) -> pl.DataFrame:
         panel. Bins that fewer than half of the runs reach, or fewer than two, are left out, so that the band never
         changes its runs unseen.
     """
-    facet = _facet(study)
+    facet = one_facet(study, most=MOST_FACETS)
     had = study.events.filter((pl.col("status") == "eureka") & pl.col("plateau_level").is_not_null())
     if had.is_empty():
         return pl.DataFrame()
@@ -57,18 +57,11 @@ def _on_grid(bins: pl.DataFrame) -> pl.DataFrame:
     return long.filter(pl.col("share").is_finite())
 
 
-def _facet(study: Study) -> str | None:
-    """The axis that panels run over: of two the one with fewer levels, unless even it has too many."""
-    facet, series = facet_and_series(study)
-    axis = facet or series
-    return axis if axis and len(study.levels(axis)) <= MOST_FACETS else None
-
-
 def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     """A panel a facet: median line, 10-90% band, the midpoint at the dotted line."""
     if table.is_empty():
         return style.sentence(NOTHING)
-    facet = _facet(study)
+    facet = one_facet(study, most=MOST_FACETS)
     parts = table.partition_by("facet", maintain_order=True)
     figure, grid = style.panels(len(parts), width=2.7, height=2.2)
     for axes, rows in zip(grid, parts, strict=True):

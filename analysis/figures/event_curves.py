@@ -32,6 +32,13 @@ def facet_and_series(study: Study) -> tuple[str | None, str | None]:
     return (first, second) if len(study.levels(first)) <= len(study.levels(second)) else (second, first)
 
 
+def one_facet(study: Study, *, most: int) -> str | None:
+    """The axis that panels without lines run over: of two the one with fewer levels, unless even it has too many."""
+    facet, series = facet_and_series(study)
+    axis = facet or series
+    return axis if axis and len(study.levels(axis)) <= most else None
+
+
 def table(study: Study) -> pl.DataFrame:
     """The curve of every setting, and the runs at risk at five steps.
 

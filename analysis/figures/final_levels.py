@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.figures import style
-from analysis.figures.event_curves import facet_and_series
+from analysis.figures.event_curves import one_facet
 from analysis.figures.selection import watched
 from analysis.study import Study
 
@@ -27,7 +27,7 @@ def table(study: Study) -> pl.DataFrame:
     rows = watched(study).filter(pl.col("final_level").is_finite())
     if rows.is_empty():
         return pl.DataFrame()
-    facet = _facet(study)
+    facet = one_facet(study, most=MOST_FACETS)
     known = study.runs.select(
         "run_id", plateau=study.level_of(study.detector.plateau), floor=study.level_of(study.detector.floor)
     )
@@ -46,18 +46,11 @@ def table(study: Study) -> pl.DataFrame:
     )
 
 
-def _facet(study: Study) -> str | None:
-    """The axis that panels run over: of two the one with fewer levels, unless even it has too many."""
-    facet, series = facet_and_series(study)
-    axis = facet or series
-    return axis if axis and len(study.levels(axis)) <= MOST_FACETS else None
-
-
 def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     """Bars stacked by what became of the run; dashed lines are the task's plateau and floor."""
     if table.is_empty():
         return style.sentence(NOTHING)
-    facet = _facet(study)
+    facet = one_facet(study, most=MOST_FACETS)
     parts = table.partition_by("facet", maintain_order=True)
     figure, grid = style.panels(len(parts), width=2.8, height=2.2)
     for axes, rows in zip(grid, parts, strict=True):

@@ -7,19 +7,12 @@ import pytest
 from orchestrator.shipped import FOLDER
 from orchestrator.sweep import load_sweep
 
-RUNS = {
-    "in_context_classification_small": 18,
-    "in_context_regression_small": 9,
-    "markov_chain_small": 24,
-    "masked_language_small": 8,
-}
+TASKS = ("in_context_classification", "in_context_regression", "markov_chain", "masked_language")
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_shipped_sweep_has_the_runs_it_says_and_a_treatment_of_the_softmax(name):
-    sweep = load_sweep(FOLDER / f"{name}.yaml")
-    assert len(sweep.runs) == RUNS[name]
-    assert len({run.run_id for run in sweep.runs}) == RUNS[name]
+@pytest.mark.parametrize("task", TASKS)
+def test_a_shipped_sweep_has_a_treatment_of_the_softmax(task):
+    sweep = load_sweep(FOLDER / f"{task}_small.yaml")
     assert {"softmax", "normsoftmax"} <= {run.model.attention.name for run in sweep.runs}
 
 

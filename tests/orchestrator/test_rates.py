@@ -51,7 +51,7 @@ def test_another_torch_or_another_engine_is_measured_again(tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(rates.metadata, "version", lambda package: "0.0")
         assert known_rates(spec, device="cpu") == {}
-    monkeypatch.setattr(rates, "_engine", lambda: "another")
+    monkeypatch.setattr(rates, "source_digest", lambda: "another")
     assert known_rates(spec, device="cpu") == {}
 
 

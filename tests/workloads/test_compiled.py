@@ -69,7 +69,7 @@ def test_key_depends_on_shape_and_source(monkeypatch):
     [another, *_] = members("causal_words")
     key = code_key(spec)
     assert code_key(other) == key != code_key(another)
-    monkeypatch.setattr(compiled, "_source", lambda: "changed")
+    monkeypatch.setattr(compiled, "source_digest", lambda: "changed")
     assert code_key(spec) != key
 
 
