@@ -25,9 +25,9 @@ def shapes_to_compile(runs: Iterable[RunSpec], *, device: str) -> list[RunSpec]:
     wanted = {run.shape_key: run for run in runs if run.compute.program == "compiled"}
     if device != "cpu" or not wanted:
         return []
-    from workloads.compiled import cache_folder, code_key, compiler
+    from workloads.code_files import code_file, compiler
 
-    missing = [run for run in wanted.values() if not (cache_folder() / f"{code_key(run)}.pt2").exists()]
+    missing = [run for run in wanted.values() if not code_file(run).exists()]
     if missing and compiler() is None:
         raise BadRequest("compute.program: 'compiled' needs a C++ compiler; install g++, or set it to eager")
     return missing
@@ -47,7 +47,7 @@ def compiled_seconds(runs: Sequence[RunSpec], *, duration: Duration | None, devi
     seconds = duration.expected_s / LEAST_GAIN + CODE_S * len(shapes)
     if seconds > WORTH_IT * duration.expected_s:
         return None
-    from workloads.compiled import compiler
+    from workloads.code_files import compiler
 
     return seconds if compiler() else None
 

@@ -31,7 +31,7 @@ def examine(store: str) -> dict[str, Any]:
     """
     from analysis.store import Store, local_path
     from analysis.upkeep import check
-    from workloads.compiled import compiler
+    from workloads.code_files import compiler
 
     versions = {"python": platform.python_version(), "processors": str(usable_cores())}
     versions |= {name: _version(name) for name in PACKAGES}

@@ -59,15 +59,21 @@ def candidates(*, device: str, company: int) -> tuple[int, ...]:
     return tuple(width for width in WIDTHS if width <= company) or (max(1, company),)
 
 
-def choose_width(rates: Mapping[int, float], *, device: str, company: int) -> int:
+def choose_width(rates: Mapping[int, float], *, device: str, company: int, apart: float = END_APART) -> int:
     """Slots of a cohort; the default where rates are missing.
 
     Wide cohorts make a step cheaper, and let workers end further apart: with `company` runs a worker, by
-    END_APART times width / company of its time. Of the widths whose time comes within TOLERANCE of the
+    `apart` times width / company of its time. Of the widths whose time comes within TOLERANCE of the
     shortest it is the smallest.
+
+    Args:
+        rates: seconds a run-step, by width.
+        device: `cpu` or `cuda`.
+        company: runs that a worker will have of the shape.
+        apart: how far apart workers end [of the longest run's time]; 0 where all runs take their whole budget.
     """
     ends = {
-        width: rates[width] * (1.0 + END_APART * width / company)
+        width: rates[width] * (1.0 + apart * width / company)
         for width in candidates(device=device, company=company)
         if width in rates
     }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from workloads.capture import release
-from workloads.compiled import cache_folder
+from workloads.code_files import cache_folder
 from workloads.source import source_digest
 
 if TYPE_CHECKING:

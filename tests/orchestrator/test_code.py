@@ -9,6 +9,8 @@ import pytest
 from orchestrator.code import make_code, shapes_to_compile
 from orchestrator.errors import BadRequest
 from workloads import compiled
+from workloads.code_files import code_file
+from workloads.errors import NoCompiler
 from workloads.spec import RunSpec, resolve
 
 
@@ -33,8 +35,8 @@ def _own_cache(monkeypatch, tmp_path):
 def test_each_shape_without_code_is_named_once():
     runs = [run(), run(seed=1), run(width=16), run(width=32, program="eager")]
     assert [spec.model.width for spec in shapes_to_compile(runs, device="cpu")] == [8, 16]
-    compiled.cache_folder().mkdir()
-    (compiled.cache_folder() / f"{compiled.code_key(runs[0])}.pt2").touch()
+    code_file(runs[0]).parent.mkdir()
+    code_file(runs[0]).touch()
     assert [spec.model.width for spec in shapes_to_compile(runs, device="cpu")] == [16]
 
 
@@ -56,7 +58,7 @@ def test_code_is_made_in_the_order_given_and_faults_are_left_to_workers(monkeypa
     def prepare(spec: RunSpec) -> None:
         made.append(spec.model.width)
         if spec.model.width == 8:
-            raise compiled.NoCompiler("gone")
+            raise NoCompiler("gone")
 
     monkeypatch.setattr(compiled, "prepare", prepare)
     make_code([run(), run(width=16)])

@@ -82,6 +82,9 @@ def test_a_wide_cohort_must_pay_for_the_end_of_the_sweep():
     costs = {4: 1.3, 8: 1.05, 16: 1.0, 32: 0.96}
     assert choose_width(costs, device="cpu", company=10**6) == 32
     assert choose_width(costs, device="cpu", company=32) == 8
+    assert choose_width(costs, device="cpu", company=32, apart=0.0) == 32, (
+        "runs that take their whole budget end together"
+    )
 
 
 @given(company=st.integers(1, 100))

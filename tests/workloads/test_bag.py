@@ -15,7 +15,7 @@ from small_runs import alone, assert_same, assert_same_in_company, follow, run, 
 from torch import nn
 
 from workloads.cohort import Cohort
-from workloads.compiled import compiler
+from workloads.code_files import compiler
 from workloads.errors import SpecError
 from workloads.rows import Layout
 from workloads.seen import Seen

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_runs import alone, assert_same, run, train
 
-from workloads import compiled
-from workloads.compiled import code_key, prepare
+from workloads import code_files, compiled
+from workloads.code_files import code_key
+from workloads.compiled import prepare
 from workloads.errors import NoCompiler, WorkloadError
 from workloads.spec import RunSpec
 
@@ -69,7 +70,7 @@ def test_key_depends_on_shape_and_source(monkeypatch):
     [another, *_] = members("causal_words")
     key = code_key(spec)
     assert code_key(other) == key != code_key(another)
-    monkeypatch.setattr(compiled, "source_digest", lambda: "changed")
+    monkeypatch.setattr(code_files, "source_digest", lambda: "changed")
     assert code_key(spec) != key
 
 
