@@ -1,4 +1,4 @@
-"""Where the machine code of a shape is kept on this machine, and under which name; known without torch in the process."""
+"""Where this machine keeps the code of a shape, and under which name; said without torch in the process."""
 
 from __future__ import annotations
 
