@@ -88,7 +88,8 @@ def known_rates(spec: RunSpec, *, device: str) -> dict[int, float | None]:
     """What this machine remembers of a shape; None for a width that took too long to try."""
     start = _key(spec, device=device)
     found = recall("seconds_per_run_step").items()
-    return {int(key.removeprefix(start)): rate for key, rate in found if key.startswith(start)}
+    tabled = {} if device == "cpu" else gpu_rates(spec)
+    return tabled | {int(key.removeprefix(start)): rate for key, rate in found if key.startswith(start)}
 
 
 def measured_rates(spec: RunSpec, *, widths: Sequence[int], device: str, seconds: float) -> Rates:
@@ -102,15 +103,15 @@ def measured_rates(spec: RunSpec, *, widths: Sequence[int], device: str, seconds
     return rates
 
 
-def gpu_rates(spec: RunSpec, *, may_measure: bool, note: Callable[[str], None]) -> Rates:
-    """What a step costs at each width that fits the GPU; empty where nothing is known and nothing may be measured."""
+def gpu_rates(spec: RunSpec, *, note: Callable[[str], None] | None = None) -> Rates:
+    """What a step costs at each width that fits the GPU; measured where unknown, if there is a `note` to tell."""
     import torch
 
     from workloads.capacity import known_table, measured_table
 
     device = torch.device("cuda")
     rows = known_table(spec, device=device)
-    if not rows and may_measure:
+    if not rows and note:
         note(f"timing widths of shape {spec.shape_key[:8]} …")
         with contextlib.suppress(Exception):  # the same fault will meet the sweep's own workers
             rows = measured_table(spec, device=device)
