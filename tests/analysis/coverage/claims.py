@@ -307,4 +307,4 @@ def _surface(rng: np.random.Generator, reps: int, *, points: int, each: int) -> 
 
 
 for _points, _each in ((60, 4), (80, 1)):
-    claim(f"surface {_points} {_each}", reps=40 if _each == 1 else 60, points=_points, each=_each)(_surface)
+    claim(f"surface {_points} {_each}", reps=400, points=_points, each=_each)(_surface)
