@@ -6,7 +6,7 @@ ARGS   ?=
 BIN    := .venv/bin
 PIP     = $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: install quickstart gallery test test-slow lint bench clean
+.PHONY: install quickstart gallery test test-slow lab lint bench clean
 
 install: .venv/installed
 
@@ -24,6 +24,9 @@ test: .venv/tested                   ## the whole suite, two processes
 test-slow: .venv/tested              ## ten thousand steps of every variant; do the intervals cover? (tests/analysis/coverage/RESULTS.md)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ARGS)
 
+lab: .venv/tested                    ## real ssh, Ray and Slurm on four hosts in namespaces; needs root, skips with a reason
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m lab tests/lab -s -rs $(ARGS)
+
 lint: .venv/linted
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,7 +42,7 @@ clean:
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "eureka needs Python 3.11 or newer; try make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e '.[serve]'
+	$(PIP) -e '.[serve,search]'
 	touch $@
 
 .venv/tested: .venv/installed

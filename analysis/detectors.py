@@ -109,6 +109,7 @@ DETECTORS: dict[str, Detector] = {
         Detector(name="contrast-1"),
         Detector(name="level-1", method="level"),
         Detector(name="contrast-accuracy-1", **_ACCURACY),
+        Detector(name="contrast-kl-1", metric="kl", floor="level.kl_floor", plateau="level.kl_plateau"),
         Detector(name="level-accuracy-1", method="level", **_ACCURACY),
         # Power et al. 2022, arXiv 2201.02177: accuracy of 99% for the first time
         Detector(name="power-1", method="first", rule=Rule(threshold=0.99), **_ACCURACY),

@@ -6,7 +6,8 @@
     STORE/digests/BLOCK.parquet          the same curves as about a hundred bins each: what analyses read
     STORE/checkpoints/COHORT.npz         latest state of an unfinished cohort, by run
     STORE/snapshots/RUN-STEP.npz         a run's weights after so many updates, where its spec asks for them
-    STORE/sweeps/NAME/…                  a sweep's record, resolved YAML, cohorts, reports
+    STORE/probes/BLOCK.parquet           what interventions on snapshots gave
+    STORE/sweeps/NAME/…                  a sweep's record, resolved YAML, cohorts, reports; a search's study and trials
 
 A run's curve is written when the run ends, under the same block name as its ledger row, so no
 reader meets rows of an unfinished run. A commit holds the store's lock, notes its block in a
@@ -37,6 +38,7 @@ import pyarrow.compute as pc
 from analysis.bins import digest_rows
 from analysis.errors import StoreError
 from analysis.files import aside, plainly, read_arrays, read_parquet, write_bytes, write_parquet
+from analysis.probes import Probes
 from analysis.schema import RUNS, SCHEMA_VERSION, schema, spec_column, unify
 from analysis.snapshots import Snapshots
 
@@ -68,6 +70,7 @@ class Store:
                 f"{self.path}: written by a newer eureka (layout {version}; this one knows {SCHEMA_VERSION})"
             )
         self.snapshots = Snapshots(self.path / "snapshots")
+        self.probes = Probes(self.path / "probes")
         self._seen: set[str] = set()
         self._status: dict[str, str] = {}
 
@@ -84,7 +87,8 @@ class Store:
                 raise StoreError(f"{root}: a file, not a store; give another --store")
             root.mkdir(parents=True, exist_ok=True)
             marker = root / _MARKER
-            strangers = sorted(entry.name for entry in root.iterdir() if entry.name != ".lock")
+            own = (".lock", f".{_MARKER}.")  # the second: another process is making the same store
+            strangers = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(own))
             if strangers and not marker.exists():
                 raise StoreError(f"{root}: not a store, and not empty ({strangers[0]} …); give another --store")
             with (root / ".lock").open("a"):
@@ -304,6 +308,15 @@ class Store:
             raise StoreError(f"sweep name: got '{name}'; expected letters, digits, '-', '_', '.'")
         return self.path / "sweeps" / name
 
+    def save_trials(self, sweep: str, table: pa.Table) -> None:
+        """Replace the table of a search's trials."""
+        write_parquet(_made(self.sweep_dir(sweep)) / "trials.parquet", table)
+
+    def trials(self, sweep: str) -> pa.Table | None:
+        """TRIALS: one row a trial of a search; None where the sweep is none, or has asked nothing yet."""
+        path = self.sweep_dir(sweep) / "trials.parquet"
+        return read_parquet(path) if path.exists() else None
+
     def save_cohort(self, sweep: str, cohort: str, record: Mapping[str, Any]) -> None:
         """Write what a worker needs to know of a cohort."""
         folder = _made(self.sweep_dir(sweep) / "cohorts")
@@ -353,9 +366,12 @@ def new_block() -> str:
 
 
 def runs_rows(rows: Sequence[Mapping[str, Any]], *, types: Mapping[str, type]) -> pa.Table:
-    """RUNS rows as a table: fixed columns first, then the dotted ones."""
+    """RUNS rows as a table: fixed columns first, then levels that a task has besides, then the dotted ones."""
+    known = {column.name for column in RUNS}
+    others = sorted({name for row in rows for name in row if name.startswith("level.")} - known)
+    levels = [pa.field(name, spec_column(float)) for name in others]
     dotted = [pa.field(name, spec_column(kind)) for name, kind in types.items()]
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema([*schema(RUNS), *dotted]))
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema([*schema(RUNS), *levels, *dotted]))
 
 
 def metrics_rows(block: str, curves: Sequence[pa.Table]) -> pa.Table:

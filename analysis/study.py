@@ -15,6 +15,7 @@ from analysis.digest import DIGEST_SCHEMA
 from analysis.digest import digest as digest_of
 from analysis.mapping_axes import below, with_mapping_axes
 from analysis.store import Store
+from analysis.trials import Search, search_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Study:
         detector: what made the events.
         replicates: runs planned a config [runs].
         record: the sweep's record in the store.
+        search: what a search asked, and what came of it; None where the sweep is none.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Study:
     detector: Detector
     replicates: int = 1
     record: Mapping[str, Any] = field(default_factory=dict)
+    search: Search | None = None
 
     @property
     def waiting(self) -> int:
@@ -94,19 +97,23 @@ class Study:
         return cells.with_columns(planned=pl.lit(self.replicates, dtype=pl.Int64))
 
 
-def open_study(store: Store, *, sweep: str, detector: str | Detector = "contrast-1") -> Study:
-    """Load a sweep and detect its events.
+def open_study(store: Store, *, sweep: str, detector: str | Detector | None = None) -> Study:
+    """Load a sweep and detect its events; by the sweep's own detector unless another is given, else `contrast-1`.
 
     Raises:
         AnalysisError: no such sweep or detector, or a store that cannot be read.
     """
     record = store.sweep(sweep)
     run_ids: list[str] = list(dict.fromkeys(record["runs"]))
+    detector = detector or record.get("detector") or "contrast-1"
     chosen = detector_named(detector) if isinstance(detector, str) else detector
     rows = frames.runs(store, run_ids=run_ids)
     metrics = frames.metrics(store, run_ids=run_ids)
     digest = frames.digest(store, metric=chosen.metric, run_ids=run_ids, bin_steps=chosen.bin_steps)
-    return study_of(rows, metrics=metrics, digest=digest, record=record | {"runs": run_ids}, detector=chosen)
+    asked = store.trials(sweep)
+    trials = None if asked is None else pl.DataFrame(pl.from_arrow(asked))
+    record = record | {"runs": run_ids}
+    return study_of(rows, metrics=metrics, digest=digest, record=record, detector=chosen, trials=trials)
 
 
 def study_of(
@@ -116,6 +123,7 @@ def study_of(
     record: Mapping[str, Any],
     detector: Detector = DETECTORS["contrast-1"],
     digest: pl.DataFrame | None = None,
+    trials: pl.DataFrame | None = None,
 ) -> Study:
     """A study from frames.
 
@@ -125,6 +133,7 @@ def study_of(
         record: needs name, question, axes, runs, replicates and horizon_steps.
         detector: what finds the events.
         digest: of the detector's metric, where there is one already.
+        trials: TRIALS rows of a search.
     """
     if not runs.height:
         events, digest = pl.DataFrame(schema=EVENTS_SCHEMA), pl.DataFrame(schema=DIGEST_SCHEMA)
@@ -149,6 +158,7 @@ def study_of(
         detector=detector,
         replicates=int(record.get("replicates", 1)),
         record=record,
+        search=search_of(trials, record),
     )
 
 

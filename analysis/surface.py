@@ -8,7 +8,7 @@ against what they did.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -29,6 +29,7 @@ FEWEST_POINTS = 8
 BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 WIDE_SPAN = 10.0
 WORKING_TURNS = 8
+RESTARTS = 2
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,10 @@ def fit_surface(
         raise AnalysisError(f"surface: {got}. A table by config says as much")
     if points["chance"].n_unique() < 2:
         raise AnalysisError(f"surface: got P = {points['chance'][0]:g} at every point; expected a P that varies")
-    by_logits = method == "logits" or (method == "auto" and float(points["n_effective"].median()) > 1.5)  # type: ignore[arg-type]
-    fitted = _fit_logits if by_logits else _fit_classes
     coordinates = _coordinates(points, scales)
     share, runs = points["chance"].to_numpy(), points["n_effective"].to_numpy()
+    by_logits = method == "logits" or (method == "auto" and _has_replicates(runs))
+    fitted = _fit_logits if by_logits else _fit_classes
     latent, kernel = fitted(coordinates, share, runs, kernel=None, seed=seed)
     unseen = _unseen(coordinates, share, runs, fitted=fitted, kernel=kernel, seed=seed)
     table = _calibration(unseen, share, runs, level=level)
@@ -213,13 +214,57 @@ def _coordinates(frame: pl.DataFrame, scales: Sequence[Scale]) -> Array:
     return np.column_stack([scale.forward(frame[scale.name].cast(pl.Float64).to_numpy()) for scale in scales])
 
 
+def fit_process(
+    coordinates: Array,
+    share: Array,
+    runs: Array,
+    *,
+    kernel: Any = None,
+    prior: Any = None,
+    seed: int = 0,
+    restarts: int = RESTARTS,
+) -> tuple[Callable[[Array], tuple[Array, Array]], Any]:
+    """The process behind a surface, for points already in coordinates of spread 1, as a search has them.
+
+    Args:
+        coordinates: of each point `(points, axes)`.
+        share: of its runs that had the event [fraction].
+        runs: of each point.
+        kernel: an earlier fit's, to be kept; None searches one.
+        prior: where, and within which bounds, it is searched; None is wide.
+        seed: of the search.
+        restarts: of the search, beside its first attempt.
+
+    Returns:
+        latent(coordinates) -> (mean, standard deviation) of the logit of P; the kernel.
+
+    Raises:
+        MissingPackage: scikit-learn is not installed (extra `surface`).
+    """
+    fitted = _fit_logits if _has_replicates(runs) else _fit_classes
+    return fitted(coordinates, share, runs, kernel=kernel, prior=prior, seed=seed, restarts=restarts)
+
+
+def _has_replicates(runs: Array) -> bool:
+    return float(np.median(runs)) > 1.5
+
+
 def _kernel(dimensions: int) -> Any:
     kernels = package("sklearn.gaussian_process.kernels", extra="surface", wanted_by="surface")
     smooth = kernels.Matern(length_scale=np.ones(dimensions), length_scale_bounds=(0.2, 20.0), nu=2.5)
     return kernels.ConstantKernel(4.0, (0.25, 100.0)) * smooth
 
 
-def _fit_logits(coordinates: Array, share: Array, runs: Array, *, kernel: Any, seed: int) -> tuple[Any, Any]:
+def _fit_logits(
+    coordinates: Array,
+    share: Array,
+    runs: Array,
+    *,
+    kernel: Any,
+    prior: Any = None,
+    seed: int,
+    restarts: int = RESTARTS,
+) -> tuple[Any, Any]:
     """Process on logits; returns latent(x) -> (mean, sd), and the kernel found. A given kernel is kept.
 
     Empirical logits begin it; they lean towards one half, so the response and its variance are then worked out at the
@@ -232,9 +277,9 @@ def _fit_logits(coordinates: Array, share: Array, runs: Array, *, kernel: Any, s
     is_given = kernel is not None
     for turn in range(WORKING_TURNS):
         is_searched = not is_given and turn < 2
-        search = {"n_restarts_optimizer": 2} if is_searched else {"optimizer": None}
+        search = {"n_restarts_optimizer": restarts} if is_searched else {"optimizer": None}
         gp = process.GaussianProcessRegressor(
-            kernel or _kernel(coordinates.shape[1]), alpha=noise, random_state=seed, **search
+            kernel or prior or _kernel(coordinates.shape[1]), alpha=noise, random_state=seed, **search
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a length scale at its bound: said by the calibration, if it matters
@@ -252,15 +297,26 @@ def _fit_logits(coordinates: Array, share: Array, runs: Array, *, kernel: Any, s
     return latent, kernel
 
 
-def _fit_classes(coordinates: Array, share: Array, runs: Array, *, kernel: Any, seed: int) -> tuple[Any, Any]:
+def _fit_classes(
+    coordinates: Array,
+    share: Array,
+    runs: Array,
+    *,
+    kernel: Any,
+    prior: Any = None,
+    seed: int,
+    restarts: int = RESTARTS,
+) -> tuple[Any, Any]:
     """Process on single runs, as `_fit_logits`; a point of several runs stands as often."""
     process = package("sklearn.gaussian_process", extra="surface", wanted_by="surface")
     times = np.maximum(np.round(runs), 1).astype(int)
     yes = np.round(share * times).astype(int)
     x = np.repeat(coordinates, times, axis=0)
     y = np.concatenate([np.arange(total) < k for total, k in zip(times, yes, strict=True)]).astype(int)
-    search = {"n_restarts_optimizer": 2} if kernel is None else {"optimizer": None}
-    gp = process.GaussianProcessClassifier(kernel or _kernel(coordinates.shape[1]), random_state=seed, **search)
+    search = {"n_restarts_optimizer": restarts} if kernel is None else {"optimizer": None}
+    gp = process.GaussianProcessClassifier(
+        kernel or prior or _kernel(coordinates.shape[1]), random_state=seed, **search
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         gp.fit(x, y)

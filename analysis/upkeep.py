@@ -124,7 +124,7 @@ def check(store: Store) -> list[str]:
         problems.append(f"metrics/{block}.parquet: belongs to no ledger file; its rows are no one's")
     strays = {path.stem for path in store.files("digests")} - set(store.blocks())
     problems += [f"digests/{block}.parquet: belongs to no ledger file" for block in sorted(strays)]
-    return problems + _checkpoints(store) + _snapshots(store) + _sweeps(store)
+    return problems + _checkpoints(store) + _snapshots(store) + _probes(store) + _sweeps(store)
 
 
 def _curves(store: Store, block: str, ledger: pa.Table) -> list[str]:
@@ -218,6 +218,15 @@ def _lacking(row: dict[str, Any], there: set[tuple[str, int]]) -> list[str]:
     if row["status"] == "failed" or not lacking:
         return []
     return [f"run {row['run_id']}: no snapshot after {', '.join(map(str, lacking))} updates, which its spec asks for"]
+
+
+def _probes(store: Store) -> list[str]:
+    """Every probe can be read."""
+    try:
+        store.probes.table()
+    except StoreError as error:
+        return [f"{error}; remove the file, and `eureka probe` computes it again"]
+    return []
 
 
 def _sweeps(store: Store) -> list[str]:

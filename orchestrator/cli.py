@@ -15,27 +15,36 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator import __version__
+from orchestrator.cluster_verbs import VERBS
 from orchestrator.errors import BadRequest
 from orchestrator.group import INTERRUPTED, Eureka, say
 from orchestrator.options import (
+    cluster_option,
     detector_option,
     device_option,
     host_option,
     json_option,
     launcher_option,
+    max_cost_option,
+    max_hours_option,
     overrides_argument,
     port_option,
     retry_option,
+    share_option,
     store_argument,
     store_option,
     sweep_argument,
     sweep_option,
     sweeps_option,
     width_option,
+    worker_cpus_option,
+    worker_gpus_option,
     workers_option,
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from analysis.store import Store
     from orchestrator.sweep import Sweep
 
@@ -66,6 +75,7 @@ def main() -> None:
 @workers_option
 @retry_option
 @click.option("--measure/--no-measure", default=True, help="Time a step of shapes that were never timed here.")
+@click.option("--cluster", metavar="CLUSTER", help="Price it there: a cluster file, or a shipped name (clusters/).")
 @json_option
 def plan(
     *,
@@ -78,21 +88,40 @@ def plan(
     workers: int | None,
     retry_failed: bool,
     measure: bool,
+    cluster: str | None,
     as_json: bool,
 ) -> None:
     """Show what would run: new and stored runs, cohorts, hours, and the interval to expect."""
     from orchestrator.planner import means_of, plan_sweep
     from orchestrator.status import store_or_none
 
+    if cluster is not None:
+        from orchestrator.cluster_verbs import means_there
+
+        workers, width = means_there(cluster, workers=workers, width=width)
     loaded, measures = load(sweep, overrides=overrides), "all" if measure else "none"
     means = means_of(device=device, workers=workers, launcher=launcher, width=width, measures=measures, note=_aside)
+    if loaded.search is not None:
+        from orchestrator.search.forecast import forecast
+        from orchestrator.search.show import forecast_panel
+
+        ahead = forecast(loaded, store=store_or_none(store), means=means)
+        _print_json(ahead.record()) if as_json else _print(forecast_panel(ahead))
+        return
     made = plan_sweep(loaded, store=store_or_none(store), means=means, retry_failed=retry_failed)
+    cost = None
+    if cluster is not None:
+        from orchestrator.cluster_verbs import priced
+
+        cost = priced(cluster, duration=made.duration)
     if as_json:
-        _print_json(made.record())
+        _print_json({**made.record(), **({"price": cost.record()} if cost else {})})
         return
     from orchestrator.show import plan_panel
 
     _print(plan_panel(made))
+    if cost:
+        click.echo(cost.line())
 
 
 @cli.command()
@@ -115,6 +144,13 @@ def plan(
 @click.option("--report/--no-report", default=True, show_default=True, help="Write the report at the end.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the report goes; in the store unless given.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
+@worker_cpus_option
+@worker_gpus_option
+@share_option
+@max_hours_option
+@max_cost_option
+@cluster_option
+@click.option("--down", "is_downed", is_flag=True, help="Take the cluster down when all runs have their row.")
 def run(
     *,
     sweep: str,
@@ -129,6 +165,13 @@ def run(
     report: bool,
     out: Path | None,
     quiet: bool,
+    worker_cpus: float,
+    worker_gpus: float | None,
+    is_shared: bool,
+    max_hours: float | None,
+    max_cost: float | None,
+    cluster: str | None,
+    is_downed: bool,
 ) -> int:
     """Train what the sweep still lacks, then write its report."""
     from orchestrator import reports
@@ -136,25 +179,37 @@ def run(
 
     reports.check_out(out)
     loaded = load(sweep, overrides=overrides)
+    if cluster is not None:
+        from orchestrator.cluster_verbs import run_there
+
+        limits = {"max_hours": max_hours, "max_cost": max_cost}
+        return run_there(loaded, cluster=cluster, **limits, retry_failed=retry_failed, is_downed=is_downed)
+    if max_cost is not None:
+        raise BadRequest("--max-cost: got no prices to count it with; give --cluster a file that has some")
     from orchestrator.run import run_sweep
+    from orchestrator.stopping import stops_early
 
     store_path = store if "://" in store else os.path.abspath(store)  # workers have folders of their own
-    outcome = run_sweep(
-        loaded,
-        store_path=store_path,
-        launcher=launcher,
-        width=width,
-        workers=workers,
-        device=device,
-        retry_failed=retry_failed,
-        view=PublishedView(loaded.name, store_path=store_path, quiet=quiet),
-        checkpoint_s=checkpoint_s,
-    )
+    with stops_early(hours=max_hours) as stop:
+        outcome = run_sweep(
+            loaded,
+            store_path=store_path,
+            launcher=launcher,
+            width=width,
+            workers=workers,
+            device=device,
+            retry_failed=retry_failed,
+            view=PublishedView(loaded.name, store_path=store_path, quiet=quiet),
+            checkpoint_s=checkpoint_s,
+            is_shared=is_shared,
+            cpus=worker_cpus,
+            gpus=worker_gpus,
+        )
     from orchestrator.show import outcome_line
 
-    click.echo(f"{loaded.name}: {outcome_line(outcome)}")
+    click.echo("\n".join([f"{loaded.name}: {outcome_line(outcome)}", *outcome.told]))
     if outcome.interrupted:
-        return say(INTERRUPTED, code=130)
+        return say(f"{stop.why}: {INTERRUPTED}" if stop.why else INTERRUPTED, code=130)
     failed = outcome.failed + outcome.failed_before
     if failed:
         way_out = f"eureka status {store} --sweep {loaded.name} gives the reasons, --retry-failed another try"
@@ -169,16 +224,17 @@ def run(
 @sweep_option
 @detector_option
 @json_option
-def status(store: str, name: str | None, detector: str, as_json: bool) -> None:
-    """Show counts, events so far, and failures with their reasons."""
-    from orchestrator.status import chosen_sweeps, events_table, judged, standings
+def status(store: str, name: str | None, detector: str | None, as_json: bool) -> None:
+    """Show counts, events so far, and failures with their reasons; of a cluster file, what is up and runs there."""
+    from orchestrator.cluster_verbs import cluster_status, is_cluster
+    from orchestrator.status import chosen_sweeps, judged_by, standings
 
+    if is_cluster(store):
+        cluster_status(store, as_json=as_json)
+        return
     opened = open_store_at(store)
     counted = standings(opened, names=chosen_sweeps(opened, name=name))
-    records = [opened.sweep(one.sweep) for one in counted]
-    wanted = [run for record in records for run in record["runs"]]
-    events = events_table(opened, detector=detector, runs=wanted)
-    found = [judged(one, record=record, events=events) for one, record in zip(counted, records, strict=True)]
+    found = [judged_by(opened, one, detector=detector) for one in counted]
     if as_json:
         _print_json([one.record() for one in found])
         return
@@ -204,7 +260,7 @@ def watch(store: str, name: str | None, every_s: float) -> None:
         while True:
             found = standings(opened, names=names)
             screen.show(found, [standing_panel(one) for one in found])
-            if all(one.done == one.planned for one in found):
+            if all(one.done == one.planned and not one.is_open for one in found):
                 return
             time.sleep(every_s)
 
@@ -234,7 +290,7 @@ def serve(store: str, name: str | None, host: str, port: int, is_opened: bool) -
 @detector_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of its own; in the store unless given.")
 @click.option("--pdf", is_flag=True, help="Also report.pdf, and each figure as PDF.")
-def report(store: str, names: tuple[str, ...], detector: str, out: Path | None, pdf: bool) -> None:
+def report(store: str, names: tuple[str, ...], detector: str | None, out: Path | None, pdf: bool) -> None:
     """Write a sweep's report: one page, and the tables behind its figures.
 
     Of several sweeps (all of the store, unless --sweep names some) each gets its own, under a page that compares them.
@@ -261,7 +317,7 @@ def report(store: str, names: tuple[str, ...], detector: str, out: Path | None, 
     show_default=True,
     help="csv, parquet, latex or tensorboard; more than once.",
 )
-def export(store: str, names: tuple[str, ...], detector: str, out: Path, formats: tuple[str, ...]) -> None:
+def export(store: str, names: tuple[str, ...], detector: str | None, out: Path, formats: tuple[str, ...]) -> None:
     """Write a sweep's events and configs for other tools."""
     from orchestrator import reports
     from orchestrator.status import chosen_sweeps
@@ -277,20 +333,16 @@ def export(store: str, names: tuple[str, ...], detector: str, out: Path, formats
 @detector_option
 @click.option("--out", type=click.Path(path_type=Path), help="A .parquet or .csv file instead of printing.")
 @json_option
-def events(store: str, name: str | None, detector: str, out: Path | None, as_json: bool) -> None:
+def events(store: str, name: str | None, detector: str | None, out: Path | None, as_json: bool) -> None:
     """Print the EVENTS table, one row a run, or write it."""
     from orchestrator.status import chosen_sweeps, events_table
 
-    if out is not None and out.suffix not in (".parquet", ".csv"):
-        raise BadRequest(f"--out: got '{out}'; expected a name that ends in .parquet or .csv")
+    _check_table(out)
     opened = open_store_at(store)
-    only = opened.sweep(chosen_sweeps(opened, name=name)[0])["runs"] if name else None
-    table = events_table(opened, detector=detector, runs=only)
+    record = opened.sweep(chosen_sweeps(opened, name=name)[0]) if name else {}
+    table = events_table(opened, detector=detector or record.get("detector"), runs=record.get("runs"))
     if out is not None:
-        try:
-            table.write_parquet(out) if out.suffix == ".parquet" else table.write_csv(out)
-        except OSError as error:
-            raise BadRequest(f"--out: {out}: cannot be written: {error.strerror or error}") from None
+        _write_table(table, out)
         click.echo(f"{len(table):,} events written to {out}", err=True)
     elif as_json:
         click.echo(table.write_json())
@@ -327,6 +379,35 @@ def rerun(store: str, run_id: str, device: str, as_json: bool) -> int:
         click.echo("\n".join(rerun_lines(again)))
     is_same = again.status == again.stored_status and again.first_difference is None
     return 0 if is_same and again.status != "failed" else 1
+
+
+@cli.command()
+@click.argument("store", metavar="STORE")
+@click.argument("spec", metavar="SPEC", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Every run's readings, as a .parquet or .csv file.")
+@json_option
+def probe(store: str, spec: Path, out: Path | None, as_json: bool) -> None:
+    """Intervene on stored snapshots as the file SPEC says, and print means over runs.
+
+    Readings are kept in the store, so the same file again computes nothing.
+    """
+    from analysis.probe_table import means
+    from orchestrator.probe import probe as probe_snapshots
+    from orchestrator.probe import readings
+    from orchestrator.probe_spec import load_probe
+
+    _check_table(out)
+    opened = open_store_at(store)
+    probed = probe_snapshots(opened, load_probe(spec), note=_aside)
+    found = readings(opened, probed)
+    _aside(f"{probed.computed:,} probes computed, {len(probed.probes) - probed.computed:,} were stored")
+    if probed.left_out:
+        listed = " ".join(run[:8] for run in probed.left_out)
+        _aside(f"left out, without an event or a snapshot before it: {len(probed.left_out)} runs ({listed})")
+    if out is not None:
+        _write_table(found, out)
+    table = means(found)
+    click.echo(table.write_json() if as_json else table.write_csv(separator="\t"), nl=as_json)
 
 
 @cli.command()
@@ -372,6 +453,10 @@ def data(folder: Path | None, names: tuple[str, ...], sources: Path | None, as_j
     return 1 if any(one.state not in ("good", "missing") for one in found) else 0
 
 
+for _verb in VERBS:
+    cli.add_command(_verb)
+
+
 def load(sweep: str, *, overrides: Sequence[str]) -> Sweep:
     """A sweep by path or by the name of a shipped one."""
     from orchestrator.shipped import find_sweep
@@ -385,6 +470,18 @@ def open_store_at(path: str) -> Store:
     from orchestrator.status import open_store
 
     return open_store(path)
+
+
+def _check_table(out: Path | None) -> None:
+    if out is not None and out.suffix not in (".parquet", ".csv"):
+        raise BadRequest(f"--out: got '{out}'; expected a name that ends in .parquet or .csv")
+
+
+def _write_table(table: pl.DataFrame, out: Path) -> None:
+    try:
+        table.write_parquet(out) if out.suffix == ".parquet" else table.write_csv(out)
+    except OSError as error:
+        raise BadRequest(f"--out: {out}: cannot be written: {error.strerror or error}") from None
 
 
 def _aside(text: str) -> None:

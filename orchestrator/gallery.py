@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from analysis.study import Study
 
 SMALL = "_small"
-DETECTORS = {"modular_addition_small": "contrast-accuracy-1"}  # its event is in what is held out
-SHOWN = ("growth", "traces")  # the first of these that a report has stands for it
+# the first of these that a report has stands for it
+SHOWN = ("search_line", "search_seeds", "search_history", "growth", "traces")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +84,14 @@ def _parts(stores: Sequence[Store], out: Path) -> Iterator[Part]:
 
 
 def _part(name: str, store: Store, out: Path) -> Part:
-    from analysis.figures import FIGURES
+    from analysis.figures import FIGURES, OF_SEARCH
     from analysis.report import finding, write_study
     from analysis.study import open_study
 
-    study = open_study(store, sweep=name, detector=DETECTORS.get(name, "contrast-1"))
+    study = open_study(store, sweep=name)
     report = write_study(study, out_dir=out / name, store=store)
     drawn = {path.stem: path for path in (out / name / "figures").glob("*.svg")}
-    titles = {figure.NAME: figure.TITLE for figure in FIGURES}
+    titles = {figure.NAME: figure.TITLE for figure in (*OF_SEARCH, *FIGURES)}
     shown = next((figure for figure in SHOWN if figure in drawn), None)
     return Part(
         name=name, question=study.question, counts=finding(study)[0], lines=three_numbers(study),

@@ -15,6 +15,7 @@ from typing import Any
 
 from orchestrator.axes import Axis, Field, NotAMapping, assign, in_order
 from orchestrator.errors import BadRequest
+from orchestrator.fork_sources import forked, started
 from orchestrator.yaml_source import Place, Source
 from workloads.errors import Problem, SpecError
 from workloads.spec import RunSpec, Seeds, resolve
@@ -49,7 +50,7 @@ def check_overridden_base(axes: Sequence[Axis], *, source: Source) -> None:
 def expand(
     base: dict[str, Any], *, axes: tuple[Axis, ...], replicates: Replicates, source: Source
 ) -> tuple[RunSpec, ...]:
-    """Every run, replicate-major.
+    """Every run, replicate-major; forks of a sweep each start from the same replicate.
 
     Raises:
         BadRequest: there are too many, two configs are the same, or one breaks the schema of runs.
@@ -60,9 +61,11 @@ def expand(
         way_out = "Thin an axis or lower replicates"
         raise BadRequest(f"{source.file}: has {total} runs; expected at most {MOST_RUNS}. {way_out}")
     with _collector_paused():
+        base, sources = forked(base, axes=axes, source=source)
         configs = _configs(base, axes=axes, source=source)
         offsets = seed_offsets(replicates)
-        return tuple(_replicate(config, init=init, data=data) for init, data in offsets for config in configs)
+        runs = tuple(_replicate(config, init=init, data=data) for init, data in offsets for config in configs)
+        return tuple(started(run, sources, base=base, source=source) for run in runs) if sources else runs
 
 
 @contextmanager

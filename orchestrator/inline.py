@@ -12,6 +12,8 @@ from orchestrator.pulse import Pulse
 from orchestrator.queue import CohortQueue
 from orchestrator.worker import CohortWorker, pulse_or_error
 
+WAIT_S = 0.25  # for a search that has nothing to train yet; an interrupt is heard in between
+
 
 def train_inline(queue: CohortQueue, *, on_pulse: Callable[[Pulse], None]) -> None:
     """Work through the queue; an interrupt first commits what ended and saves the rest.
@@ -19,7 +21,9 @@ def train_inline(queue: CohortQueue, *, on_pulse: Callable[[Pulse], None]) -> No
     An interrupt waits for the pulse's end, since in the middle of a step there is no state that could be
     saved; a second one does not wait, and costs what was trained since the last save.
     """
-    while (cohort := queue.take()) is not None:
+    while not queue.is_over:
+        if (cohort := queue.take(wait_s=WAIT_S)) is None:
+            continue  # a search is thinking
         worker = CohortWorker(store=queue.store, sweep=queue.sweep, cohort=cohort)
         queue.begin(cohort)
         over = False

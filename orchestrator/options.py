@@ -31,8 +31,39 @@ width_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes that train at once; one a core unless given."
 )
-detector_option = click.option("--detector", default=DEFAULT_DETECTOR, show_default=True, help="Who judges events.")
+detector_option = click.option(
+    "--detector", help=f"Who judges events; the sweep's own unless given, else {DEFAULT_DETECTOR}."
+)
 retry_option = click.option("--retry-failed", is_flag=True, help="Train the runs again that failed before.")
+share_option = click.option(
+    "--share",
+    "is_shared",
+    is_flag=True,
+    help="Divide the sweep among all commands that say so; needs --launcher inline.",
+)
+max_hours_option = click.option(
+    "--max-hours", type=click.FloatRange(min=0, min_open=True), help="Stop as Ctrl-C would, after so much time [h]."
+)
+max_cost_option = click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop when a cluster's prices come to that, its workers all counted from the start; needs --cluster.",
+)
+cluster_option = click.option(
+    "--cluster", metavar="CLUSTER", help="Train there: a cluster file, or a shipped one's name (clusters/)."
+)
+worker_cpus_option = click.option(
+    "--worker-cpus",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    help="A worker's processors on a cluster.",
+)
+worker_gpus_option = click.option(
+    "--worker-gpus", type=click.FloatRange(min=0), help="A worker's accelerators there; a fraction shares one."
+)
+follow_option = click.option(
+    "--follow/--no-follow", "-f", default=False, show_default=True, help="Stay, and show what comes."
+)
 host_option = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 port_option = click.option(
     "--port", type=click.IntRange(0, 65535), default=8537, show_default=True, help="Port to listen at; 0 picks one."

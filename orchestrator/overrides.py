@@ -2,13 +2,14 @@
 
 A key addresses the file's own keys (`replicates=16`, `base.optim.lr=3e-4`). Below `axes` the rest of
 it is one axis, dots and all: `axes.optim.lr=[1e-3, 3e-3]` sets the axis `optim.lr`, and
-`axes.optim.lr.points=8` a key of it where the file already has that axis. A value replaces what it
-finds, whole; only a new `name` keeps the neighbours that the new variant knows too (`axes.assign`).
+`axes.optim.lr.points=8` a key of it where the file already has that axis; so it is below
+`search.space`. A value replaces what it finds, whole; only a new `name` keeps the neighbours that the
+new variant knows too (`axes.assign`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,11 @@ from omegaconf.errors import OmegaConfBaseException
 from orchestrator.axes import KEYS_OF_A_RANGE, NotAMapping, assign, axis_key
 from orchestrator.errors import BadRequest, called
 from orchestrator.yaml_source import Place, Source, first_line
+
+SECTIONS: dict[Place, tuple[str, ...]] = {  # whose keys are dotted fields -> keys below each
+    ("axes",): KEYS_OF_A_RANGE,
+    ("search", "space"): (*KEYS_OF_A_RANGE, "values", "step", "when"),
+}
 
 
 def apply(data: dict[str, Any], *, overrides: Sequence[str], source: Source) -> tuple[dict[str, Any], Source]:
@@ -60,16 +66,23 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _place(key: str, *, data: Mapping[str, Any]) -> Place:
     """Which place of the file a key addresses."""
-    first, _, rest = key.partition(".")
-    if first != "axes" or not rest:
-        return tuple(key.split("."))
-    axes = data.get("axes")
-    for axis in axes if isinstance(axes, Mapping) else ():
+    for section, keys in SECTIONS.items():
+        rest = key.removeprefix(".".join((*section, "")))
+        if rest and rest != key:
+            return _field_place(rest, section=section, keys=keys, data=data)
+    return tuple(key.split("."))
+
+
+def _field_place(rest: str, *, section: Place, keys: Collection[str], data: Any) -> Place:
+    """A field of a section whose keys have dots, or a key of what the section has for it."""
+    for word in section:
+        data = data.get(word) if isinstance(data, Mapping) else None
+    for axis in data if isinstance(data, Mapping) else ():
         if axis_key(rest) == axis_key(axis):
-            return ("axes", axis)
-        if rest.startswith(f"{axis}.") and rest.removeprefix(f"{axis}.") in KEYS_OF_A_RANGE:
-            return ("axes", axis, rest.removeprefix(f"{axis}."))
-    return ("axes", axis_key(rest))
+            return (*section, axis)
+        if rest.startswith(f"{axis}.") and rest.removeprefix(f"{axis}.") in keys:
+            return (*section, axis, rest.removeprefix(f"{axis}."))
+    return (*section, axis_key(rest))
 
 
 def _set(data: dict[str, Any], *, place: Place, value: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.code import compiled_seconds, shapes_to_compile
 from orchestrator.errors import BadRequest
-from orchestrator.outlook import DEFAULT_WIDTH, Outlook, expected_steps, seconds_per_run_step
+from orchestrator.outlook import DEFAULT_WIDTH, END_APART, Outlook, expected_steps, seconds_per_run_step
 from orchestrator.plan import Plan, make_plan, missing, usable_cores
 from orchestrator.rates import (
     RATE_S,
@@ -28,6 +28,7 @@ from orchestrator.rates import (
 from orchestrator.remembered import recall, remember
 from orchestrator.sweep import Sweep
 from workloads.spec import RunSpec
+from workloads.tasks.task import require_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +60,7 @@ class Means:
         width: slots of a cohort, where the user says [runs].
         measures: rates may be measured: `all` that are missing, only those of `long` shapes, or `none`.
         note: told what takes a moment.
+        cpus, gpus: that a cluster keeps for each worker; the device's own need unless given.
     """
 
     device: str = "cpu"
@@ -67,6 +69,8 @@ class Means:
     width: int | None = None
     measures: str = "none"
     note: Note = lambda text: None
+    cpus: float = 1.0
+    gpus: float | None = None
 
 
 def means_of(
@@ -99,6 +103,7 @@ def plan_sweep(sweep: Sweep, *, store: Store | None, means: Means, retry_failed:
     stored = store.statuses() if store else {}
     new = missing(sweep, stored=stored, retry_failed=retry_failed)
     require_sources(new, store=store)
+    require_data(new)
     ledger = store.runs_table(columns=list(LEDGER_COLUMNS)) if store and stored and new else None
     plan = make_plan(
         sweep,
@@ -132,6 +137,18 @@ def require_sources(runs: Sequence[RunSpec], *, store: Store | None) -> None:
         )
 
 
+def require_data(runs: Sequence[RunSpec]) -> None:
+    """Pictures and texts that runs need are on this machine; a cluster's workers have folders of their own.
+
+    Raises:
+        WorkloadError: some are not, or are damaged.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    for task in {run.task for run in runs}:
+        require_files(task)
+
+
 def foresee(runs: Sequence[RunSpec], *, ledger: pa.Table | None, means: Means) -> Outlook:
     """What can be known of runs before they are trained.
 
@@ -143,6 +160,7 @@ def foresee(runs: Sequence[RunSpec], *, ledger: pa.Table | None, means: Means) -
     steps = Counter[str]()
     for run in runs:
         steps[run.shape_key] += run.budget.steps
+    stoppable = {run.shape_key for run in runs if run.stop.after_event_steps is not None}
     rates, widths = dict[str, float](), dict[str, int]()
     slowdown, until = _known("slowdown", means), time.monotonic() + MEASURES_S
     for shape, first in {run.shape_key: run for run in reversed(runs)}.items():
@@ -151,7 +169,8 @@ def foresee(runs: Sequence[RunSpec], *, ledger: pa.Table | None, means: Means) -
         found = _rates_of(
             first, company=company, is_long=steps[shape] >= LONG_RUN_STEPS, is_timed=shape in seen, means=means
         )
-        widths[shape] = means.width or choose_width(found, device=means.device, company=company)
+        apart = END_APART if shape in stoppable else 0.0
+        widths[shape] = means.width or choose_width(found, device=means.device, company=company, apart=apart)
         if shape in seen:
             rates[shape] = seen[shape]
         elif found:
@@ -171,7 +190,7 @@ def foresee(runs: Sequence[RunSpec], *, ledger: pa.Table | None, means: Means) -
 def _rates_of(spec: RunSpec, *, company: int, is_long: bool, is_timed: bool, means: Means) -> dict[int, float]:
     """Rates of a shape by width, as far as they are known or worth measuring; not worth it is compiling first."""
     if means.device == "cuda" and not means.width:
-        return gpu_rates(spec, may_measure=is_long and means.measures != "none", note=means.note)
+        return gpu_rates(spec, note=means.note if is_long and means.measures != "none" else None)
     known = known_rates(spec, device=means.device)
     wanted = candidates(device=means.device, company=company)
     if means.width or not is_long:
@@ -235,6 +254,8 @@ def chosen_device(wanted: str) -> str:
         raise BadRequest(f"--device: got '{wanted}'; expected one of auto, cpu, cuda")
     if wanted == "cpu" or (wanted == "auto" and not _may_have_cuda()):
         return "cpu"
+    if wanted == "cuda" and os.environ.get("RAY_ADDRESS"):  # the workers' machines have one; this need not
+        return "cuda"
     import torch
 
     there = torch.cuda.is_available()

@@ -33,6 +33,8 @@ class Snapshot:
         run_steps_per_s: lately [run-steps/s].
         seconds_left: as expected; None while unknown [s].
         note: anything else, in a few words.
+        total: runs to train, where that grows while they are trained; 0 is as it was at the start [runs].
+        trials: of a search, told so far and at most; empty elsewhere.
     """
 
     done: int = 0
@@ -46,6 +48,8 @@ class Snapshot:
     run_steps_per_s: float = 0.0
     seconds_left: float | None = None
     note: str = ""
+    total: int = 0
+    trials: str = ""
 
     @property
     def ended(self) -> int:
@@ -90,13 +94,14 @@ class ProgressView:
             self._open()
             self._say(text)
 
-    def start(self, total: int, already: int, takes: str = "") -> None:
+    def start(self, total: int, already: int, takes: str = "", *, asks: str = "") -> None:
         """Begin.
 
         Args:
             total: runs to train now [runs].
             already: runs of the sweep that were stored before [runs].
             takes: how long it will take, in words; empty while unknown.
+            asks: of a search, what it will do, in words.
         """
         if self._quiet:
             return
@@ -105,9 +110,8 @@ class ProgressView:
         self._total = total
         console = self._open()
         stored = f", {already:,} already stored" if already else ""
-        self._say(
-            f"{total:,} {'run' if total == 1 else 'runs'} to train{stored}{f'; {takes}' if total and takes else ''}"
-        )
+        head = asks or f"{total:,} {'run' if total == 1 else 'runs'} to train{stored}"
+        self._say(f"{head}{f'; {takes}' if total and takes else ''}")
         self._spoke_at = self._clock()
         if console.is_terminal and total:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -120,7 +124,7 @@ class ProgressView:
         self._last = snapshot
         if self._live is not None:
             self._live.update(panel(snapshot, title=self._title, total=self._total), refresh=True)
-        elif snapshot.ended >= self._total or self._clock() - self._spoke_at >= self._every_s:
+        elif (snapshot.ended >= self._total and not snapshot.total) or self._clock() - self._spoke_at >= self._every_s:
             self._say_last()
 
     def stop(self) -> None:
@@ -150,9 +154,11 @@ class ProgressView:
 
 def line(snapshot: Snapshot, *, total: int) -> str:
     """A snapshot in one line, for logs."""
-    share = snapshot.ended / total if total else 1.0
+    total = snapshot.total or total
+    share = "" if snapshot.total else f" ({snapshot.ended / total if total else 1.0:.0%})"
     parts = [
-        f"{snapshot.ended:,}/{total:,} runs ({share:.0%})",
+        *([snapshot.trials] if snapshot.trials else []),
+        f"{snapshot.ended:,}/{total:,} runs{share}",
         f"{snapshot.running:,} running",
         f"{snapshot.waiting:,} waiting",
         *_counts(snapshot),
@@ -170,7 +176,10 @@ def panel(snapshot: Snapshot, *, title: str, total: int) -> RenderableType:
     head = Table.grid(padding=(0, 1))
     share = snapshot.ended / total if total else 1.0
     bar = ProgressBar(total=max(total, 1), completed=snapshot.ended, width=36)
-    head.add_row(Text(title, style="bold"), bar, Text(f"{snapshot.ended:,}/{total:,} runs  {share:.0%}"))
+    done = f"{snapshot.ended:,}/{total:,} runs  {share:.0%}"
+    if snapshot.trials:
+        done = f"{snapshot.trials}, {snapshot.ended:,} of {snapshot.total or total:,} runs asked"
+    head.add_row(Text(title, style="bold"), bar, Text(done))
     where = [f"{snapshot.running:,} running", f"{snapshot.waiting:,} waiting", *_counts(snapshot)]
     rows: list[RenderableType] = [
         head,

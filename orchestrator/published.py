@@ -44,14 +44,14 @@ class PublishedView(ProgressView):
         self._word: dict[str, Any] = {}
         self._written_at = float("-inf")
 
-    def start(self, total: int, already: int, takes: str = "") -> None:
+    def start(self, total: int, already: int, takes: str = "", *, asks: str = "") -> None:
         """Begin."""
         if total:
             who = {"pid": os.getpid(), "host": socket.gethostname(), "began_at": time.time()}
             self._word = {**who, "total": total, "takes": takes}
             self._path = Store(self._store_path).sweep_dir(self._sweep) / FILE
             self._write(Snapshot(waiting=total))
-        super().start(total, already, takes)
+        super().start(total, already, takes, asks=asks)
 
     def update(self, snapshot: Snapshot) -> None:
         """Show the news, and leave them."""

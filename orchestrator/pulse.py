@@ -65,7 +65,7 @@ def as_pulse(result: Mapping[str, Any]) -> Pulse:
 
 def spec_columns(spec: RunSpec) -> dict[str, Any]:
     """The part of a RUNS row that the spec alone determines."""
-    levels = {f"level.{name}": value for name, value in asdict(spec.task.levels()).items()}
+    levels = {f"level.{name}": value for name, value in spec.task.levels().named().items()}
     ids = {"run_id": spec.run_id, "config_id": spec.config_id, "shape_key": spec.shape_key}
     return ids | {"spec": spec.model_dump_json()} | levels | spec.columns()
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from analysis.store import Store
 from orchestrator.packing import CohortPlan, cohort_of
@@ -25,6 +25,17 @@ from workloads.fields import column_types
 from workloads.spec import RunSpec
 
 LOSSES_WITHOUT_PROGRESS = 3
+
+
+class Source(Protocol):
+    """Where more cohorts come from while a queue is worked on: a search."""
+
+    @property
+    def is_open(self) -> bool:
+        """More may come."""
+
+    def poll(self, queue: CohortQueue, *, wait_s: float = 0.0) -> None:
+        """Add what there is; waits for it no longer than that [s]."""
 
 
 @dataclass
@@ -51,6 +62,7 @@ class CohortQueue:
         cohorts: the plan.
         settings: what every worker is told besides its members (device …).
         saved: run_ids that have a saved state.
+        source: where more cohorts come from; None where these are all.
     """
 
     def __init__(
@@ -61,7 +73,9 @@ class CohortQueue:
         cohorts: Iterable[CohortPlan],
         settings: Mapping[str, Any],
         saved: Collection[str] = (),
+        source: Source | None = None,
     ):
+        self.source = source
         self.store, self.sweep, self.settings, self.saved = store, sweep, dict(settings), saved
         self.ready: list[CohortPlan] = list(cohorts)
         self.out: dict[str, Given] = {}
@@ -75,8 +89,9 @@ class CohortQueue:
 
     @property
     def is_over(self) -> bool:
-        """Nothing is out, and nothing waits that will be given out."""
-        return not self.out and (not self.ready or bool(self.halted))
+        """Nothing is out, and nothing waits, or may come, that will be given out."""
+        more = bool(self.ready) or (self.source is not None and self.source.is_open)
+        return not self.out and (not more or bool(self.halted))
 
     @property
     def unheard_steps(self) -> int:
@@ -90,8 +105,14 @@ class CohortQueue:
                 steps += sum(run.budget.steps for hand in given.hands[pulse.hands :] for run in hand)
         return steps
 
-    def take(self) -> str | None:
-        """The next cohort's id; None when none is ready."""
+    def add(self, cohorts: Iterable[CohortPlan]) -> None:
+        """Take in more cohorts, behind those that are ready."""
+        self.ready += cohorts
+
+    def take(self, *, wait_s: float = 0.0) -> str | None:
+        """The next cohort's id; None when none is ready, nor comes within that time [s]."""
+        if self.source is not None:
+            self.source.poll(self, wait_s=0.0 if self.ready else wait_s)
         if not self.ready or self.halted:
             return None
         plan = self.ready.pop(0)
@@ -123,6 +144,8 @@ class CohortQueue:
         elif pulse.cohort in self.out:
             before = self.pulses.get(pulse.cohort)
             self.pulses[pulse.cohort] = pulse
+            if self.source is not None:
+                self.source.poll(self)
             if pulse.over:
                 self._close(pulse)
             else:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import BadRequest
-from orchestrator.options import DEFAULT_DETECTOR
 
 if TYPE_CHECKING:
     from analysis.store import Store
 
 
 def report(
-    store: Store, *, names: Sequence[str], out: Path | None, detector: str = DEFAULT_DETECTOR, pdf: bool = False
+    store: Store, *, names: Sequence[str], out: Path | None, detector: str | None = None, pdf: bool = False
 ) -> list[str]:
     """Write the report of a sweep, or of several and the page that compares them.
 
@@ -43,7 +42,7 @@ def report(
     return [*told, "", f"Report: {page}"]
 
 
-def export(store: Store, *, names: Sequence[str], out: Path, formats: Sequence[str], detector: str) -> list[str]:
+def export(store: Store, *, names: Sequence[str], out: Path, formats: Sequence[str], detector: str | None) -> list[str]:
     """Write the tables of a sweep for other tools; of several sweeps, each into a folder of its own name.
 
     Returns:

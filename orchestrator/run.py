@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from analysis.errors import StoreError
 from analysis.files import read_arrays
@@ -44,6 +45,8 @@ class RunOutcome:
         interrupted: the sweep is not done; the same command goes on.
         afresh: runs that began again because their saved state could not be read.
         damaged: checkpoint files that could not be read at all.
+        trials: of a search, by state; those of a warm start apart.
+        told: what a search found, in lines.
     """
 
     trained: int
@@ -56,6 +59,28 @@ class RunOutcome:
     interrupted: bool
     afresh: int = 0
     damaged: int = 0
+    trials: Mapping[str, int] | None = None
+    told: tuple[str, ...] = ()
+
+    def with_search(self, *, trials: Mapping[str, int], told: tuple[str, ...], seconds: float) -> RunOutcome:
+        """The same, and what the search came to."""
+        return replace(self, trials=trials, told=told, seconds=seconds)
+
+
+class Growing(Protocol):
+    """How far a search has come, whose runs are not all known."""
+
+    @property
+    def total(self) -> int:
+        """Runs asked so far [runs]."""
+
+    @property
+    def unasked_steps(self) -> int:
+        """Budgets of what may still be asked [run-steps]."""
+
+    @property
+    def said(self) -> str:
+        """The same, in words."""
 
 
 def run_sweep(
@@ -69,6 +94,9 @@ def run_sweep(
     retry_failed: bool = False,
     view: ProgressView | None = None,
     checkpoint_s: float = CHECKPOINT_S,
+    is_shared: bool = False,
+    cpus: float = 1.0,
+    gpus: float | None = None,
 ) -> RunOutcome:
     """Train the runs of a sweep that the store has not.
 
@@ -82,6 +110,9 @@ def run_sweep(
         retry_failed: train runs again that have a failed row.
         view: where progress is shown.
         checkpoint_s: how often a cohort saves its unfinished runs [s].
+        is_shared: other commands train the same sweep, too; needs `inline`.
+        cpus: processors that a cluster keeps for each worker.
+        gpus: accelerators, likewise; a fraction shares one, None is what the device needs.
 
     Raises:
         BadRequest: an unknown launcher or device.
@@ -93,16 +124,27 @@ def run_sweep(
     began = time.monotonic()
     view = view or ProgressView(quiet=True)
     means = means_of(device=device, workers=workers, launcher=launcher, width=width, measures="long", note=view.note)
+    means = replace(means, cpus=cpus, gpus=gpus)
+    if sweep.search is not None:
+        from orchestrator.search.run import refuse, run_search
+
+        refuse(retry_failed=retry_failed, is_shared=is_shared)
+        return run_search(sweep, store_path=store_path, means=means, view=view, checkpoint_s=checkpoint_s)
+    if is_shared:
+        from orchestrator.sharing import refuse_alone, run_shared
+
+        refuse_alone(retry_failed)
+        return run_shared(sweep, store_path=store_path, means=means, view=view, checkpoint_s=checkpoint_s)
     store = Store.create(store_path)
     store.save_sweep(sweep.record())
     if retry_failed:
         store.forget_failed([run.run_id for run in sweep.runs])
     plan = plan_sweep(sweep, store=store, means=means)
-    make_code(shapes_to_compile(plan.new, device=means.device))
+    prepare(plan, means=means)
     view.start(len(plan.new), plan.already, about(plan.duration))
     tally = Tally(plan, view)
     saved = store.saved_states() if plan.new else {}
-    damaged = _damaged(store, {path.name for path, _ in saved.values()}) if plan.new else 0
+    damaged = damaged_states(store, {path.name for path, _ in saved.values()}) if plan.new else 0
     interrupted = False
     try:
         if plan.new:
@@ -113,7 +155,7 @@ def run_sweep(
         startup_s = tally.startup_s(ended=time.monotonic())
         learn(plan, means=means, startup_s=startup_s, ledger=store.runs_table(columns=list(LEDGER_COLUMNS)))
     store.drop_spent_states()
-    return _outcome(store, plan, began=began, interrupted=interrupted, afresh=tally.afresh, damaged=damaged)
+    return outcome_of(store, plan, began=began, interrupted=interrupted, afresh=tally.afresh, damaged=damaged)
 
 
 def _train(
@@ -122,6 +164,20 @@ def _train(
     """Train a plan; true when somebody interrupted."""
     settings = {"device": means.device, "checkpoint_s": checkpoint_s}
     queue = CohortQueue(store=store, sweep=plan.sweep.name, cohorts=plan.cohorts, settings=settings, saved=saved)
+    return work_through(queue, tally, means=means)
+
+
+def prepare(plan: Plan, *, means: Means) -> None:
+    """What is made before anything trains: the code of compiled programs."""
+    make_code(shapes_to_compile(plan.new, device=means.device))
+
+
+def work_through(queue: CohortQueue, tally: Tally, *, means: Means) -> bool:
+    """Train what a queue has; true when somebody interrupted.
+
+    Raises:
+        OrchestratorError: training cannot go on at all.
+    """
     tally.watch(queue)
     try:
         if means.launcher == "inline":
@@ -131,7 +187,8 @@ def _train(
         else:
             from orchestrator.tune import train_with_ray
 
-            train_with_ray(queue, workers=means.workers, gpus=float(means.device == "cuda"), on_pulse=tally.hear)
+            gpus = float(means.device == "cuda") if means.gpus is None else means.gpus
+            train_with_ray(queue, workers=means.workers, cpus=means.cpus, gpus=gpus, on_pulse=tally.hear)
     except KeyboardInterrupt:
         return True
     if queue.halted:
@@ -139,7 +196,7 @@ def _train(
     return not queue.is_over
 
 
-def _damaged(store: Store, used: Collection[str]) -> int:
+def damaged_states(store: Store, used: Collection[str]) -> int:
     """Checkpoint files that nothing can be read from."""
     found = 0
     for path in store.files("checkpoints", ".npz"):
@@ -158,10 +215,11 @@ class Tally:
     Args:
         plan: what is to be trained; it says how much of the budgets will be used.
         view: where progress is shown.
+        growth: of a search, which has more to ask.
     """
 
-    def __init__(self, plan: Plan, view: ProgressView):
-        self._view, self._total = view, len(plan.new)
+    def __init__(self, plan: Plan, view: ProgressView, *, growth: Growing | None = None):
+        self._view, self._total, self._growth = view, len(plan.new), growth
         self._share = plan.expected_run_steps / plan.run_steps if plan.new else 1.0
         trains_s = plan.duration.expected_s - plan.outlook.startup_s if plan.duration else 0.0
         self._planned_pace = plan.expected_run_steps / trains_s if trains_s > 0 else None
@@ -185,25 +243,30 @@ class Tally:
         return None if self._first is None else (self._first - self._watched) + (ended - self._last)
 
     def hear(self, pulse: Pulse) -> None:
-        """Show where things stand."""
+        """Take in a pulse."""
         self._last = time.monotonic()
         if self._first is None:
             self._first = self._last - pulse.seconds
             self._marks.append((self._first, 0))
+        self.show()
+
+    def show(self) -> None:
+        """Show where things stand."""
         pulses = list(self._queue.pulses.values())
         self.afresh = sum(pulse.afresh for pulse in pulses)
         done = sum(pulse.finished + pulse.diverged for pulse in pulses)
         running = sum(pulse.running for pulse in pulses)
         trained = sum(pulse.run_steps for pulse in pulses)
         left = sum(pulse.steps_left for pulse in pulses)
-        left += self._queue.unheard_steps
+        left += self._queue.unheard_steps + (self._growth.unasked_steps if self._growth else 0)
+        total = self._growth.total if self._growth else self._total
         pace, span = self._pace(trained)
         guess = pace if span >= SURE_S or self._planned_pace is None else self._planned_pace
         self._view.update(
             Snapshot(
                 done=done,
                 running=running,
-                waiting=max(0, self._total - done - running - self._queue.failed),
+                waiting=max(0, total - done - running - self._queue.failed),
                 events=sum(pulse.events for pulse in pulses),
                 diverged=sum(pulse.diverged for pulse in pulses),
                 failed=self._queue.failed,
@@ -212,6 +275,8 @@ class Tally:
                 run_steps_per_s=pace,
                 seconds_left=self._share * left / guess if guess > 0 else None,
                 note=self._note(),
+                total=total if self._growth else 0,
+                trials=self._growth.said if self._growth else "",
             )
         )
 
@@ -231,7 +296,8 @@ class Tally:
         return (trained - before) / (now - then) if now > then else 0.0, now - then
 
 
-def _outcome(store: Store, plan: Plan, *, began: float, interrupted: bool, afresh: int, damaged: int) -> RunOutcome:
+def outcome_of(store: Store, plan: Plan, *, began: float, interrupted: bool, afresh: int, damaged: int) -> RunOutcome:
+    """What became of a plan, by the ledger; runs that another command brought count, too."""
     after = store.statuses()
     wanted = {run.run_id for run in plan.new}
     added = [after[run] for run in wanted if run in after]

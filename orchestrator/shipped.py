@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from orchestrator.errors import BadRequest, quoted
@@ -28,7 +29,7 @@ def find_sweep(name: str) -> Path:
         raise BadRequest(f"SWEEP: got the override {quoted(name)}; expected a file or a shipped sweep first")
     hint = near_miss(name, shipped)
     way_out = f". {hint}" if hint else ""
-    listed = ", ".join(shipped) or "none"
+    listed = textwrap.shorten(", ".join(shipped) or "none", 500, placeholder=" …")
     raise BadRequest(f"SWEEP: got {quoted(name)}; expected a file, or a shipped sweep: {listed}{way_out}")
 
 

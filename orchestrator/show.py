@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -34,7 +34,7 @@ def plan_panel(plan: Plan) -> RenderableType:
         *([("faster", _compiled(plan.compiled_s))] if plan.compiled_s else []),
         ("interval", _interval(record)),
     ]
-    return Group(_title(record["sweep"], record["question"]), _labelled(rows))
+    return Group(title(record["sweep"], record["question"]), labelled(rows))
 
 
 def _compiled(seconds: float) -> str:
@@ -48,6 +48,7 @@ def standing_panel(standing: Standing) -> RenderableType:
     done = f"{standing.done:,} of {standing.planned:,} ({share:.0%})"
     kinds = f"{standing.finished:,} finished, {standing.diverged:,} diverged, {standing.failed:,} failed"
     rows = [
+        *([("trials", _trials(standing.trials))] if standing.trials is not None else []),
         ("done", f"{done}: {kinds}"),
         ("not done", f"{standing.begun:,} begun, {standing.waiting:,} waiting"),
         ("events", _events(standing)),
@@ -55,7 +56,7 @@ def standing_panel(standing: Standing) -> RenderableType:
     ]
     if len(standing.failures) > 8:
         rows.append(("", f"and {len(standing.failures) - 8} other reasons (--json lists them all)"))
-    return Group(_title(standing.sweep, ""), _labelled(rows))
+    return Group(title(standing.sweep, ""), labelled(rows))
 
 
 class Changing:
@@ -84,11 +85,13 @@ class Changing:
             self._console.print(*panels, sep="")
 
 
-def _title(name: str, question: str) -> Text:
+def title(name: str, question: str) -> Text:
+    """A sweep's name, and what it asks."""
     return Text.assemble((name, "bold"), f"  {question}" if question else "")
 
 
-def _labelled(rows: list[tuple[str, str]]) -> Table:
+def labelled(rows: list[tuple[str, str]]) -> Table:
+    """Lines with their labels in a column."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -157,7 +160,8 @@ def _many(n: int, thing: str) -> str:
 
 def outcome_line(outcome: RunOutcome) -> str:
     """What a run did, in a line."""
-    parts = [f"{_many(outcome.trained, 'run')} trained in {duration(outcome.seconds)}"]
+    parts = [_trials(outcome.trials)] if outcome.trials is not None else []
+    parts += [f"{_many(outcome.trained, 'run')} trained in {duration(outcome.seconds)}"]
     parts += [f"{outcome.already:,} already stored"] if outcome.already else []
     parts += [f"{_many(outcome.events, 'event')} by the online rule"]
     parts += [f"{outcome.diverged:,} diverged"] if outcome.diverged else []
@@ -166,6 +170,12 @@ def outcome_line(outcome: RunOutcome) -> str:
     files = "checkpoint file was" if outcome.damaged == 1 else "checkpoint files were"
     parts += [f"{outcome.damaged:,} {files} damaged and of no use"] if outcome.damaged else []
     return ", ".join(parts)
+
+
+def _trials(counts: Mapping[str, int]) -> str:
+    told = f"{_many(counts['complete'], 'trial')} told"
+    more = [("failed", "failed"), ("running", "under way"), ("warm", "from the store")]
+    return ", ".join([told, *(f"{counts[state]:,} {word}" for state, word in more if counts[state])])
 
 
 def rerun_lines(again: Rerun) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import BadRequest
+from orchestrator.options import DEFAULT_DETECTOR
 from workloads.errors import near_miss
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Standing:
         detected: EVENTS rows by status; None where curves were not read.
         detector: who judged `detected`.
         failures: each reason and how many rows give it, most common first.
+        trials: of a search, by state; None for other sweeps.
+        is_open: a search that has not ended: more may be planned.
     """
 
     sweep: str
@@ -52,6 +55,8 @@ class Standing:
     detected: dict[str, int] | None = None
     detector: str | None = None
     failures: tuple[tuple[str, int], ...] = ()
+    trials: dict[str, int] | None = None
+    is_open: bool = False
 
     @property
     def done(self) -> int:
@@ -109,7 +114,19 @@ def standings(store: Store, *, names: Sequence[str]) -> list[Standing]:
     """Counts of each sweep, from its record and the ledger."""
     ledger = _ledger(store.runs_table())
     saved = set(store.saved_states())
-    return [standing(store.sweep(name), ledger=ledger, saved=saved) for name in names]
+    found = [standing(store.sweep(name), ledger=ledger, saved=saved) for name in names]
+    return [replace(one, trials=trial_counts(store, sweep=one.sweep)) for one in found]
+
+
+def trial_counts(store: Store, *, sweep: str) -> dict[str, int] | None:
+    """Trials of a search by state, from the store's table, those of a warm start apart; None where there is none."""
+    table = store.trials(sweep)
+    if table is None:
+        return None
+    counts = {"complete": 0, "failed": 0, "running": 0, "warm": 0}
+    for state, is_warm in zip(table["state"].to_pylist(), table["warm"].to_pylist(), strict=True):
+        counts["warm" if is_warm else state] += 1
+    return counts
 
 
 def standing(record: Mapping[str, Any], *, ledger: Mapping[str, Mapping[str, Any]], saved: set[str]) -> Standing:
@@ -135,6 +152,7 @@ def standing(record: Mapping[str, Any], *, ledger: Mapping[str, Mapping[str, Any
         waiting=len(planned) - len(rows) - begun,
         events=sum(row["online_event_step"] is not None for row in rows),
         failures=tuple(reasons.most_common()),
+        is_open=bool(record.get("open")),
     )
 
 
@@ -147,15 +165,22 @@ def judged(standing: Standing, *, record: Mapping[str, Any], events: pl.DataFram
     return replace(standing, detected=dict(Counter(own["status"].to_list())), detector=detector)
 
 
-def events_table(store: Store, *, detector: str, runs: Sequence[str] | None = None) -> pl.DataFrame:
-    """EVENTS of a store's runs, or of those named.
+def judged_by(store: Store, standing: Standing, *, detector: str | None) -> Standing:
+    """A standing with what a detector says, or the sweep's own where none is given."""
+    record = store.sweep(standing.sweep)
+    events = events_table(store, detector=detector or record.get("detector"), runs=record["runs"])
+    return judged(standing, record=record, events=events)
+
+
+def events_table(store: Store, *, detector: str | None = None, runs: Sequence[str] | None = None) -> pl.DataFrame:
+    """EVENTS of a store's runs, or of those named; by the usual detector unless one is given.
 
     Raises:
         NoSuchDetector: listing those there are.
     """
     from analysis.detect import stored_events
 
-    return stored_events(store, run_ids=runs, detector=detector)
+    return stored_events(store, run_ids=runs, detector=detector or DEFAULT_DETECTOR)
 
 
 def _ledger(table: pa.Table) -> dict[str, dict[str, Any]]:

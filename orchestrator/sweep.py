@@ -12,7 +12,8 @@ whole grid, and a sweep with more replicates starts with the runs of the one wit
     replicates: 8               # seeds 0…7, the same for initialisation and data; or {init: 4, data: 2}, crossed
     stop: {…}                   # parts of every run's spec that most sweeps set
     log: {…}
-    search: {name: grid}
+    search: {name: grid}        # or who asks for configs, over what, for what: see search/settings.py
+    detector: contrast-1        # who judges its events, unless a command says otherwise
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ import yaml
 from orchestrator import overrides as command_line
 from orchestrator.axes import parse_axes
 from orchestrator.grid import MOST_RUNS, OF_THE_RUN, Replicates, check_overridden_base, expand, seed_offsets
+from orchestrator.search.request import SEARCHES, Search, hidden, read_search, without_password
 from orchestrator.yaml_source import Source, parse, read_text, resolved
 from workloads.errors import near_miss
 from workloads.spec import RunSpec
 
-KEYS = ("name", "question", "base", "axes", "replicates", "stop", "log", "search")
-SEARCHES = ("grid",)
+KEYS = ("name", "question", "base", "axes", "replicates", "stop", "log", "search", "detector")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 
 
@@ -50,7 +51,9 @@ class Sweep:
         replicates: n paired seeds, or {"init": a, "data": b} crossed ones.
         runs: replicate-major.
         yaml: the resolved file, overrides included; loading it gives the same runs.
-        overrides: as typed.
+        overrides: as typed, less the password of a database.
+        detector: who judges its events, where the file says.
+        search: who asks for its configs; None where `axes` lists them. A search has no runs but those asked so far.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Sweep:
     runs: tuple[RunSpec, ...]
     yaml: str
     overrides: tuple[str, ...]
+    detector: str | None = None
+    search: Search | None = None
 
     @property
     def n_replicates(self) -> int:
@@ -71,7 +76,7 @@ class Sweep:
     @property
     def horizon_steps(self) -> int:
         """The largest budget of any run [optimiser steps]."""
-        return max(run.budget.steps for run in self.runs)
+        return self.search.budget_steps if self.search else max(run.budget.steps for run in self.runs)
 
     def record(self) -> dict[str, Any]:
         """What the store keeps of it, ready for JSON."""
@@ -87,6 +92,8 @@ class Sweep:
             "horizon_steps": self.horizon_steps,
             "yaml": self.yaml,
             "overrides": list(self.overrides),
+            "detector": self.detector,
+            **({"search": self.search.record()} if self.search else {}),
         }
 
 
@@ -111,12 +118,13 @@ def sweep_from_text(text: str, *, file: str = "sweep.yaml", overrides: Sequence[
     data = resolved(data, source=source)
     _check_keys(data, source=source)
     name, question = _name(data, source=source), _question(data, source=source)
-    _check_search(data.get("search"), source=source)
+    is_search = _is_search(data.get("search"), source=source)
     replicates = _replicates(data.get("replicates", 1), source=source)
     axes = parse_axes(_mapping(data, "axes", source=source), source=source)
     check_overridden_base(axes, source=source)
     base = _base(data, source=source)
-    runs = expand(base, axes=axes, replicates=replicates, source=source)
+    search = read_search(data, base=base, replicates=replicates, source=source) if is_search else None
+    runs = () if search else expand(base, axes=axes, replicates=replicates, source=source)
     return Sweep(
         name=name,
         question=question,
@@ -125,8 +133,10 @@ def sweep_from_text(text: str, *, file: str = "sweep.yaml", overrides: Sequence[
         zipped=tuple(tuple(axis.columns()) for axis in axes if len(axis.fields) > 1),
         replicates=replicates,
         runs=runs,
-        yaml=yaml.safe_dump({"name": name, **data}, sort_keys=False, allow_unicode=True, width=110),
-        overrides=tuple(overrides),
+        yaml=yaml.safe_dump(without_password({"name": name, **data}), sort_keys=False, allow_unicode=True, width=110),
+        overrides=tuple(map(hidden, overrides)),
+        detector=_detector(data.get("detector"), source=source),
+        search=search,
     )
 
 
@@ -165,16 +175,35 @@ def _question(data: Mapping[str, Any], *, source: Source) -> str:
     return question
 
 
-def _check_search(search: Any, *, source: Source) -> None:
+def _detector(name: Any, *, source: Source) -> str | None:
+    """A registered detector's name; they are imported where one is named alone."""
+    if name is None:
+        return None
+    from analysis.detectors import DETECTORS
+
+    if name not in DETECTORS:
+        hint, expected = near_miss(str(name), DETECTORS), f"one of {', '.join(DETECTORS)}"
+        raise source.expected(("detector",), got=name, expected=expected, hint=hint)
+    return str(name)
+
+
+def _is_search(search: Any, *, source: Source) -> bool:
+    """Whether configs are asked for one after another; a grid lists them all."""
     if search is None:
-        return
-    if not isinstance(search, dict) or set(search) != {"name"}:
+        return False
+    if not isinstance(search, dict) or "name" not in search:
         got = ", ".join(search) if isinstance(search, dict) and search else search
-        raise source.expected(("search",), got=got, expected="{name: grid}")
-    if search["name"] not in SEARCHES:
-        hint = near_miss(search["name"], SEARCHES)
+        raise source.expected(("search",), got=got, expected="{name: grid}, or the name of a search and what it needs")
+    name = search["name"]
+    if name not in SEARCHES:
+        hint = near_miss(name, SEARCHES)
         expected = f"one of {', '.join(SEARCHES)}"
-        raise source.expected(("search", "name"), got=search["name"], expected=expected, hint=hint)
+        raise source.expected(("search", "name"), got=name, expected=expected, hint=hint)
+    if name == "grid" and len(search) > 1:
+        other = next(key for key in search if key != "name")
+        way_out = "a grid varies `axes`, which list their points; brute_force tries every point of a space"
+        raise source.fault(("search", other), f"search: got {other} beside grid; expected {{name: grid}}. {way_out}")
+    return bool(name != "grid")
 
 
 def _replicates(value: Any, *, source: Source) -> Replicates:

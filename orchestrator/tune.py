@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from orchestrator.worker import CohortWorker
 
 
+WAIT_S = 0.5  # for a search that has nothing to train yet, while no worker has anything either
+
+
 class CohortTrainable(tune.Trainable):
     """One worker process; takes cohort after cohort."""
 
@@ -75,7 +78,7 @@ class QueueSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next cohort; None while those that are out may still come back."""
-        cohort = self._queue.take()
+        cohort = self._queue.take(wait_s=0.0 if self._queue.out else WAIT_S)
         if cohort is not None:
             self._cohorts[trial_id] = cohort
             return {"cohort": cohort}
@@ -123,12 +126,15 @@ class Beginnings(tune.Callback):
         return {}
 
 
-def train_with_ray(queue: CohortQueue, *, workers: int, gpus: float, on_pulse: Callable[[Pulse], None]) -> None:
+def train_with_ray(
+    queue: CohortQueue, *, workers: int, cpus: float = 1.0, gpus: float, on_pulse: Callable[[Pulse], None]
+) -> None:
     """Work through the queue with Ray Tune, on the cluster at RAY_ADDRESS or on this machine.
 
     Args:
         queue: the cohorts.
         workers: processes on this machine; a cluster's resources decide there.
+        cpus: processors a worker needs.
         gpus: accelerators a worker needs.
         on_pulse: told of every pulse.
     """
@@ -140,7 +146,7 @@ def train_with_ray(queue: CohortQueue, *, workers: int, gpus: float, on_pulse: C
         trainable = tune.with_parameters(CohortTrainable, store=str(queue.store.path), sweep=queue.sweep)
         with tempfile.TemporaryDirectory(prefix="eureka-tune-") as scratch:
             tuner = tune.Tuner(
-                tune.with_resources(trainable, {"cpu": 1, "gpu": gpus}),
+                tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
                 param_space={},
                 tune_config=tune.TuneConfig(
                     search_alg=QueueSearcher(queue, on_pulse), num_samples=-1, reuse_actors=True

@@ -29,6 +29,7 @@ from workloads.streams import BLOCK_STEPS
 from workloads.watch import Verdict, end_steps
 
 CUDA_POLL_STEPS = 32
+OF_THE_AVERAGE = ("average_loss", "average_accuracy")
 
 Lookup = Callable[[str], Mapping[str, np.ndarray] | None]
 Weights = Callable[[str, int], Mapping[str, np.ndarray]]
@@ -112,6 +113,7 @@ class Cohort:
         settle(first.compute, self.device)
         self.task = first.task
         self.measure_names = (*self.task.MEASURES, *first.model.MEASURES) if first.model.IS_OPEN else ()
+        self.measure_names += OF_THE_AVERAGE if first.average else ()
         self.run_steps = 0
         self.poll_steps = 1 if self.device.type == "cpu" else CUDA_POLL_STEPS
         self.since = time.perf_counter()
@@ -203,11 +205,24 @@ class Cohort:
         with torch.no_grad():
             model(picked["x"], seen=seen, **controls)
             taken = self.task.measures(seen, picked) | self.lanes.spec.model.measures(seen)
+            if self.lanes.average is not None:
+                taken |= self._of_the_average(due, picked, controls)
         table = torch.stack([taken[name] for name in self.measure_names], dim=1).tolist()
         for k, values in zip(due, table, strict=True):
             slot = self.slots[k]
             assert slot is not None
             slot.measured.append((slot.step, values))
+
+    def _of_the_average(
+        self, lanes: Sequence[int], batch: dict[str, Tensor], controls: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Scores of each lane's averaged weights on this step's data."""
+        assert self._probe is not None
+        assert self.lanes.average is not None
+        model, layout = self._probe
+        layout.bind(self.lanes.average[list(lanes)], trained=False)
+        scores = self.task.objective(model(batch["x"], **controls), batch)
+        return {name: scores[name.removeprefix("average_")] for name in OF_THE_AVERAGE}
 
     def _gradients(
         self, lanes: Sequence[int], batch: dict[str, Tensor], controls: dict[str, Tensor]
@@ -232,7 +247,7 @@ class Cohort:
     def _keep(self, k: int, slot: Slot, *, ended: bool = False) -> None:
         """Hand out the weights of slot k, if its spec asks for those of now."""
         if is_snapshot_due(slot.spec.log.snapshots, step=slot.step, ended=ended):
-            self.keep(slot.spec.run_id, slot.step, self.lanes.layout.named(self.lanes.rows[k]))
+            self.keep(slot.spec.run_id, slot.step, self.lanes.weights(k))
 
     # -- members come and go -----------------------------------------------------------------
 

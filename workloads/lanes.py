@@ -18,7 +18,7 @@ from torch import Tensor
 from workloads.program import build_program, drawn_for
 from workloads.rows import Layout
 from workloads.streams import BLOCK_STEPS, generator
-from workloads.tasks.task import composed
+from workloads.tasks.task import composed, world_of
 from workloads.update import RowOptimiser, Turn, columns_of
 from workloads.watch import Watch
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workloads.tasks.task import Batch
 
 RING_STEPS = 256
+AVERAGE = "average/"  # before the names of averaged weights in snapshots
 ROW_DEVICES = ("cpu",)  # where rows are stepped one by one; elsewhere whole buffers are, from the table's columns
 
 Arrays = dict[str, np.ndarray]
@@ -43,6 +44,7 @@ class Lanes:
     Attributes:
         rows, grads: weights and gradients `(K, P)`.
         trained: 1 where a run's weights train, 0 where they are frozen `(K, P)`; None where all runs train whole.
+        average: moving average of the weights `(K, P)`; None where no run asks for one. `decays` of it `(K, 1)`.
         blocks: data of each lane's block of steps, `(K, BLOCK_STEPS, batch, …)` by name.
         table: settings of those steps, `(K, BLOCK_STEPS, controls and optimiser columns)`.
         steps: each lane's own step `(K,)`.
@@ -59,6 +61,8 @@ class Lanes:
         self.rows = torch.zeros(width, self.layout.width, device=device)
         self.grads = torch.zeros_like(self.rows)
         self.trained = torch.ones_like(self.rows) if spec.trainable else None
+        self.average = torch.zeros_like(self.rows) if spec.average else None
+        self.decays = torch.zeros(width, 1, device=device)
         self.optimiser = RowOptimiser(spec.optim.name, self.rows, self.layout.segments)
         self.watch = Watch(width, device)
         self.steps = torch.zeros(width, dtype=torch.float64, device=device)
@@ -93,6 +97,8 @@ class Lanes:
             else:
                 columns = self.now(self.table)[:, len(self.control_names) :]
                 self.optimiser.step_columns(self.rows, self.grads, norms, columns)
+            if self.average is not None:
+                self.average.mul_(self.decays).add_(self.rows * (1.0 - self.decays))
             self.watch.update(scores[:, 0], self.steps)
             self.ring.index_copy_(0, self.cursor, torch.cat([scores, norms[:, None]], dim=1)[None])
             self.steps += 1.0
@@ -116,8 +122,7 @@ class Lanes:
 
     def world(self, spec: RunSpec) -> Batch:
         """What stays fixed for a whole run."""
-        found: Batch = spec.task.world(generator(spec.seed.data, "world", device=self.device))
-        return found
+        return world_of(spec, generator(spec.seed.data, "world", device=self.device))
 
     def draw(self, lane: int, spec: RunSpec, world: Batch, *, step: int) -> None:
         """Data and settings of the block of steps that holds `step`."""
@@ -149,7 +154,15 @@ class Lanes:
             self.layout.overlay(self.rows[lane], weights, fresh=spec.start_from.fresh)
         for buffer in self.optimiser.state.values():
             buffer[lane].zero_()
+        if self.average is not None:
+            self.average[lane] = self.rows[lane]
         self._settle(lane, spec, step=0)
+
+    def weights(self, lane: int) -> Arrays:
+        """A lane's weights by parameter, and their moving average, if there is one, as `average/…`."""
+        kept = self.layout.named(self.rows[lane])
+        averaged = {} if self.average is None else self.layout.named(self.average[lane])
+        return kept | {f"{AVERAGE}{name}": values for name, values in averaged.items()}
 
     def read(self, lane: int) -> Arrays:
         """A lane's state as arrays of its own."""
@@ -160,6 +173,8 @@ class Lanes:
         }
         for name, buffer in self.optimiser.state.items():
             arrays[f"optim.{name}"] = buffer[lane].cpu().numpy().copy()
+        if self.average is not None:
+            arrays["average"] = self.average[lane].cpu().numpy().copy()
         return arrays
 
     def write(self, lane: int, spec: RunSpec, arrays: Mapping[str, np.ndarray], *, step: int) -> None:
@@ -167,11 +182,15 @@ class Lanes:
         self.rows[lane] = torch.from_numpy(arrays["row"])
         for name, buffer in self.optimiser.state.items():
             buffer[lane] = torch.from_numpy(arrays[f"optim.{name}"])
+        if self.average is not None:
+            self.average[lane] = torch.from_numpy(arrays["average"])
         self._settle(lane, spec, step=step, watch=torch.from_numpy(arrays["watch"]))
 
     def _settle(self, lane: int, spec: RunSpec, *, step: int, watch: Tensor | None = None) -> None:
         self.watch.set(lane, spec, watch)
         self.steps[lane] = step
+        if spec.average is not None:
+            self.decays[lane] = spec.average.decay
         if self.trained is not None:
             self._freeze(lane, spec)
         self.grads[lane].zero_()  # a diverged run leaves NaN between the parameters, where no gradient is written
@@ -206,8 +225,16 @@ class Lanes:
         return fewer
 
     def _by_lane(self) -> list[Tensor]:
-        masks = [] if self.trained is None else [self.trained]
-        return [self.rows, self.steps, self.table, *masks, *self.blocks.values(), *self.optimiser.state.values()]
+        masks = [buffer for buffer in (self.trained, self.average) if buffer is not None]
+        return [
+            self.rows,
+            self.decays,
+            self.steps,
+            self.table,
+            *masks,
+            *self.blocks.values(),
+            *self.optimiser.state.values(),
+        ]
 
 
 def _controls(spec: RunSpec, step: int) -> dict[str, float]:

@@ -98,6 +98,22 @@ class Compute(Frozen):
     precision: Literal["fp32", "tf32", "bf16"] = static("fp32", later=True)
 
 
+class Average(Frozen):
+    """A moving average of the weights beside them: after each step, decay·average + (1 - decay)·weights.
+
+    Training does not see it; snapshots keep it as `average/…`, and `average_loss`, `average_accuracy` are its scores
+    where measures are taken, on the step's own data.
+
+    Attributes:
+        decay: weight of what was there before the step.
+
+    Source: Polyak and Juditsky 1992, SIAM J. Control Optim. 30:838; exponential, as in Hoffmann et al. 2024 (0.99996).
+    """
+
+    version: Literal[1] = static(1)  # static, and absent from runs without: those do not share a cohort
+    decay: float = per_member(0.99996, ge=0.0, lt=1.0)
+
+
 class RunSpec(Frozen):
     """Everything that determines one training run, and nothing else."""
 
@@ -111,10 +127,17 @@ class RunSpec(Frozen):
     compute: Compute = Compute()
     start_from: StartFrom | None = static(None, later=True)
     trainable: Trainable | None = static(None, later=True)
+    average: Average | None = static(None, later=True)
 
     @model_validator(mode="after")
     def _model_fits_the_task(self) -> RunSpec:
         if hasattr(self.model, "READS") and (wrong := misfit(self.model, self.task.shapes())):
+            raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
+    def _task_fits_the_run(self) -> RunSpec:
+        if hasattr(self.task, "unfit") and (wrong := self.task.unfit(self.columns())):
             raise ValueError(wrong)
         return self
 

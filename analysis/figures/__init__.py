@@ -24,6 +24,12 @@ from analysis.figures import (
     laws,
     outcomes,
     progress,
+    search_front,
+    search_history,
+    search_importance,
+    search_line,
+    search_seeds,
+    search_slices,
     surface,
     timing,
     traces,
@@ -51,5 +57,14 @@ FIGURES: tuple[FigureModule, ...] = (
     chance_map, wait_map, surface, calibration, event_curves, outcomes, timing, compute, cost, effects, laws, traces,
     aligned, abruptness, final_levels, progress, growth, definitions,
 )  # type: ignore[assignment]  # fmt: skip
+OF_SEARCH: tuple[FigureModule, ...] = (
+    search_line, search_seeds, search_history, search_front, search_importance, search_slices,
+)  # type: ignore[assignment]  # fmt: skip
 
-__all__ = ["FIGURES", "FigureModule"]
+
+def figures_for(study: Study) -> tuple[FigureModule, ...]:
+    """What a report shows: of a search, how it went before what its runs say."""
+    return FIGURES if study.search is None else (*OF_SEARCH, *FIGURES)
+
+
+__all__ = ["FIGURES", "OF_SEARCH", "FigureModule", "figures_for"]

@@ -58,7 +58,7 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
     figure = style.new_figure(7.4, 1.0 + 0.2 * table.height)
     left, right = figure.subplots(1, 2, sharey=True)
     first = table.filter("is_primary")
-    if first.height:
+    if first.height and first["chance_lo"][0] is not None:
         left.axvspan(first["chance_lo"][0], first["chance_hi"][0], color=style.FAINT, alpha=0.5, linewidth=0)
     for place, row in enumerate(table.iter_rows(named=True)):
         colour = style.BLUE if row["metric"] == "loss" else style.GREEN

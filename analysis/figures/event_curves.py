@@ -18,6 +18,7 @@ NAME, TITLE = "event_curves", "When do runs have their eureka-moment?"
 NOTHING = "No run has ended yet that could be watched, so there is no curve."
 COLUMNS, MOST_POINTS = 3, 120
 MOST_FACETS, MOST_LINES = 6, 6
+LONGEST_NAME = 16  # beside the numbers at risk [characters]
 MOST_BANDS = 4  # lines of a panel whose bands can still be told apart; more have theirs at the horizon, side by side
 
 
@@ -137,7 +138,12 @@ def _layout(n: int, *, lines: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
 def _under(below: Axes, names: list[str], *, colours: list[object]) -> None:
     """The strip's frame: one line a setting, in its colour."""
     below.set_ylim(len(names) - 0.4, -0.6)
-    below.set_yticks(range(len(names)), names, fontsize=7)
+    is_short = max(map(len, names)) <= LONGEST_NAME
+    below.set_yticks(range(len(names)), names if is_short else [""] * len(names), fontsize=7)
+    for i, colour in enumerate([] if is_short else colours):  # long names would leave the panels no room
+        below.plot(
+            -0.06, i, style.MARKERS[i], color=colour, markersize=4, transform=below.get_yaxis_transform(), clip_on=False
+        )
     for label, colour in zip(below.get_yticklabels(), colours, strict=True):
         label.set_color(colour)
     below.set_xticks([])

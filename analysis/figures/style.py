@@ -161,7 +161,7 @@ def wrapped(text: str, *, width: float, lines: int) -> str:
         else:
             found += textwrap.wrap(part, most) or [""]
     if len(found) > lines:
-        found = [*found[: lines - 1], found[lines - 1][: most - 1] + "…"]
+        found = [*found[: lines - 1], "…" + found[-1][1 - most :]]  # what tells panels apart comes last
     return "\n".join(found)
 
 

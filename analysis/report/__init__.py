@@ -31,7 +31,7 @@ def write_report(
     sweep: str | Sequence[str],
     out_dir: str | os.PathLike[str],
     *,
-    detector: str | Detector = "contrast-1",
+    detector: str | Detector | None = None,
     pdf: bool = False,
 ) -> Path:
     """Write the report of a sweep, or of several and a page that compares them.
@@ -42,7 +42,7 @@ def write_report(
         store: where the runs are.
         sweep: the sweep's name; of several, each gets a folder of its own below `out_dir`.
         out_dir: where to; made if need be. Files of an earlier report there are replaced, all others left alone.
-        detector: a registered name, or a Detector.
+        detector: a registered name, or a Detector; each sweep's own unless given.
         pdf: also write report.pdf, and each figure as PDF (extra `pdf`).
 
     Returns:

@@ -14,7 +14,7 @@ from analysis.detect import DETECTORS
 from analysis.errors import AnalysisError
 from analysis.estimate import level_table
 from analysis.export import write_table
-from analysis.figures import FIGURES, FigureModule, style
+from analysis.figures import FigureModule, figures_for, style
 from analysis.figures.stored import metric_names, other_digest
 from analysis.labels import axis_label, estimate_text, value_text
 from analysis.report import manifest
@@ -48,7 +48,7 @@ def shown_figures(
     """
     known = manifest.earlier(out_dir)
     shown, entries = [], {}
-    for figure in FIGURES:
+    for figure in figures_for(study):
         key = manifest.key_of(figure.NAME, inputs=inputs, study=study)
         entry = known.get(figure.NAME, {})
         found = _read_back(figure, entry, out_dir=out_dir, pdf=pdf) if entry.get("key") == key else None

@@ -52,7 +52,8 @@ def input_hashes(study: Study) -> dict[str, str]:
     levels = sorted(name for name in study.runs.columns if name.startswith("level."))
     record = {key: value for key, value in study.record.items() if key != "runs"}
     facts = {"record": record, "metrics": metric_names(study), "planned": study.planned, "bins": study.digest.height}
-    return {
+    trials = {"trials": _hash(study.search.trials.write_csv())} if study.search else {}
+    return trials | {
         "events": _hash(study.events.write_csv()),
         "runs": _hash(study.runs.select(*there, *levels).write_csv()),
         "sweep": _hash(json.dumps(facts, sort_keys=True, default=str)),

@@ -163,7 +163,7 @@ class _Pages:
             return self._unfinished(request, given)
         if row["run_id"] != given:
             return RedirectResponse(request.url_for("run", run_id=row["run_id"]).path, status_code=307)
-        events = self.live.ledger.events.filter(pl.col("run_id") == given).to_dicts()
+        events = self.live.events_of(given).to_dicts()
         settings = {name: value_text(value) for name, value in row.items() if name not in NOT_SHOWN}
         metrics = list(curves.digest_of(self.store, row["block"], given, row["steps"])) if row["steps"] else []
         order = curves.metrics_of(self.store, block=row["block"])
@@ -205,7 +205,7 @@ class _Pages:
         found: dict[str, Any] = {"curve": whole.window(low=low, high=high, columns=columns).record()}
         if "low" not in query:
             digest = curves.digest_of(self.store, block, row["run_id"], row["steps"]).get(metric)
-            events = self.live.ledger.events.filter(pl.col("run_id") == row["run_id"]).to_dicts()
+            events = self.live.events_of(row["run_id"]).to_dicts()
             marks = {name: events[0][name] for name in ("after_step", "by_step", "eureka_step")} if events else {}
             found |= {"digest": digest.record() if digest else None, "marks": marks, "steps": row["steps"]}
         return _fresh(request, JSONResponse(found))

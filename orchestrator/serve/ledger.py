@@ -32,6 +32,7 @@ class Ledger:
     """A store's committed runs, and what a detector says of them.
 
     Attributes:
+        detector: who judges.
         rows: RUNS rows, but for the UNREAD columns [one row a run].
         events: EVENTS rows of the runs judged so far, with `final_value`.
         unread: ledger files that are there and not yet read.
@@ -40,7 +41,7 @@ class Ledger:
     """
 
     def __init__(self, store: Store, *, detector: Detector):
-        self._store, self._detector = store, detector
+        self._store, self.detector = store, detector
         self._files: dict[str, Stamp] = {}
         self.rows = _frame_of_nothing()
         self.events = pl.DataFrame(schema=EVENTS_SCHEMA | LAST)
@@ -117,7 +118,7 @@ class Ledger:
         """EVENTS of some runs; where that fails, of those for which it does not."""
         try:
             digest = self._digest(rows)
-            events = events_of(digest, runs=rows, detector=self._detector)
+            events = events_of(digest, runs=rows, detector=self.detector)
             last = digest.group_by("run_id").agg(final_value=pl.col("value").sort_by("bin").last())
             return [events.join(last, on="run_id", how="left", maintain_order="left")]
         except (AnalysisError, pl.exceptions.PolarsError, OSError) as error:
@@ -130,7 +131,7 @@ class Ledger:
 
     def _digest(self, rows: pl.DataFrame) -> pl.DataFrame:
         trained = rows.filter(pl.col("steps") > 0).partition_by("block", as_dict=True)
-        metric = self._detector.metric
+        metric = self.detector.metric
         parts = [run_digest(self._store, str(key[0]), runs=part, metric=metric) for key, part in trained.items()]
         return pl.concat([pl.DataFrame(schema=DIGEST_SCHEMA), *parts]).sort("run_id", "bin")
 

@@ -33,7 +33,7 @@ from orchestrator.status import LEDGER_COLUMNS, Standing, chosen_sweeps, standin
 
 FIRST_S, WAIT_S = 1.0, 0.3  # a request waits so long for the first news, and for later ones, then takes what there is
 REST = 4.0  # a view that took t seconds to make is left as it is for so many t
-DETECTOR = DETECTORS["contrast-1"]
+USUAL = "contrast-1"  # who judges where a sweep names nobody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ class Live:
 
     def __init__(self, store: Store, *, only: str | None = None):
         self.store, self.only = store, only
-        self.ledger = Ledger(store, detector=DETECTOR)
+        self.ledger = Ledger(store, detector=DETECTORS[USUAL])
+        self._ledgers = {USUAL: self.ledger}  # by detector
         self.sweeps: dict[str, Seen] = {}
         self.trouble = ""
         self._keys: dict[str, tuple[Any, ...]] = {}
@@ -132,17 +133,34 @@ class Live:
             with self._changed:
                 self._served = max(self._served, ticket)
                 self._changed.notify_all()
-            self.trouble = self.trouble or _trouble_of(self.ledger.judge_some, last="")
+            for ledger in self._ledgers.values():
+                self.trouble = self.trouble or _trouble_of(ledger.judge_some, last="")
 
     @property
     def _has_more(self) -> bool:
-        return not self.trouble and (self.ledger.unread > 0 or self.ledger.pending > 0)
+        return not self.trouble and any(one.unread > 0 or one.pending > 0 for one in self._ledgers.values())
+
+    def events_of(self, run_id: str) -> pl.DataFrame:
+        """EVENTS of a run, by the detector of a sweep that holds it; no row where it was not judged yet."""
+        record = next((seen.record for seen in self.sweeps.values() if run_id in seen.members), {})
+        return self._ledger_of(record).events.filter(pl.col("run_id") == run_id)
+
+    def _ledger_of(self, record: Mapping[str, Any]) -> Ledger:
+        """The ledger as a sweep's own detector judges it; a detector that this eureka does not know is passed over."""
+        name = record.get("detector")
+        detector = DETECTORS.get(name, DETECTORS[USUAL]) if isinstance(name, str) else DETECTORS[USUAL]
+        if detector.name not in self._ledgers:
+            made = Ledger(self.store, detector=detector)
+            made.read_new()
+            self._ledgers = {**self._ledgers, detector.name: made}  # another thread may be going through them
+        return self._ledgers[detector.name]
 
     def look(self) -> None:
         """Read what is new, and make the views that it changes."""
         Store(self.store.path)  # says so where the store has gone
         names = self.store.sweeps() if self.only is None else chosen_sweeps(self.store, name=self.only)
-        self.ledger.read_new()
+        for ledger in self._ledgers.values():
+            ledger.read_new()
         saved = self._saved_steps()
         made = {}
         for name in names:
@@ -158,7 +176,8 @@ class Live:
         folder = self.store.sweep_dir(name)
         stamp = (folder / "sweep.json").stat().st_mtime_ns
         record = _record(self.store, name, stamp)
-        before, key = self.sweeps.get(name), (stamp, self.ledger.version, self.ledger.unread)
+        ledger = self._ledger_of(record)
+        before, key = self.sweeps.get(name), (stamp, ledger.version, ledger.unread)
         if before is None or (self._keys.get(name) != key and monotonic() >= self._rest_until.get(name, 0.0)):
             began = monotonic()
             before = self._made(name, record, counts=self._counts(name, record, stamp))
@@ -190,8 +209,8 @@ class Live:
 
     def _made(self, name: str, record: Mapping[str, Any], *, counts: Standing) -> Seen:
         """What the ledger and the judgements say of a sweep."""
-        ledger, wanted = self.ledger, pl.DataFrame({"run_id": list(dict.fromkeys(record["runs"]))}, schema=["run_id"])
-        wanted = wanted.cast(pl.String)
+        ledger = self._ledger_of(record)
+        wanted = pl.DataFrame({"run_id": list(dict.fromkeys(record["runs"]))}, schema={"run_id": pl.String})
         rows = ledger.rows.join(wanted, on="run_id", how="semi")
         study = _study(rows, record)
         settings = study.events.select("config_id", *study.axes)
@@ -211,7 +230,7 @@ class Live:
         return Seen(
             name=name,
             record=record,
-            standing=replace(counts, detected=judged, detector=DETECTOR.name),
+            standing=replace(counts, detected=judged, detector=ledger.detector.name),
             runs=runs,
             configs=found,
             axes=study.axes,

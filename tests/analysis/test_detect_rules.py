@@ -112,7 +112,8 @@ def test_every_detector_keeps_failed_diverged_and_empty_runs(name):
         [np.zeros(0), np.full(5, np.nan), np.linspace(0.5, 0.6, 900)], status=["failed", "diverged", "finished"],
         metric=metric, plateau=0.9,
     )  # fmt: skip
-    runs = runs.with_columns(pl.lit(1.0).alias("level.accuracy_ceiling"), pl.lit(0.5).alias("level.accuracy_plateau"))
+    levels = {"accuracy_ceiling": 1.0, "accuracy_plateau": 0.5, "kl_floor": 0.0, "kl_plateau": 0.9}
+    runs = runs.with_columns(pl.lit(value).alias(f"level.{level}") for level, value in levels.items())
     found = detect_events(metrics, runs=runs, detector=name)
     assert found["status"].to_list()[:2] == ["failed", "diverged"]
     assert found["detector"].unique().to_list() == [name]

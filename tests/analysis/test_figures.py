@@ -223,6 +223,8 @@ def test_definitions_hold_the_primary_one(study):
     first = table.filter("is_primary").row(0, named=True)
     assert first["chance"] == pytest.approx(47 / 89, abs=0.001)
     assert (first["flips"], first["of"]) == (0, 12)
+    unknown = table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ("chance", "chance_lo", "chance_hi"))
+    assert figures.definitions.draw(unknown, study=study).axes  # as where budgets differ
 
 
 def test_surface_is_between_its_points_and_has_a_line_of_one_half(study):
@@ -360,11 +362,11 @@ def test_many_lines_have_their_intervals_at_the_horizon():
     assert figures.event_curves.draw(figures.event_curves.table(few), study=few).axes[0].collections
 
 
-def test_titles_break_between_settings_and_are_cut_at_their_last_line():
+def test_titles_break_between_settings_and_keep_their_end():
     title = "task window_sum, window 2, rule repeat"
     assert style.wrapped(title, width=2.1, lines=3) == "task window_sum, window 2\nrule repeat"
     assert style.wrapped(title, width=1.3, lines=3) == "task window_sum\nwindow 2\nrule repeat"
-    assert style.wrapped(title, width=1.3, lines=2) == "task window_sum\nwindow 2…"
+    assert style.wrapped(title, width=1.3, lines=2) == "task window_sum\n…rule repeat"
     assert all(len(line) <= 13 for line in style.wrapped("a" * 40, width=1, lines=9).split("\n"))
 
 

@@ -11,6 +11,8 @@ from tests.benchmarks import (
     bench_estimates,
     bench_packing,
     bench_report,
+    bench_search,
+    bench_search_truth,
     bench_serve,
     bench_slots,
     bench_startup,
@@ -27,6 +29,8 @@ PARTS = (
     bench_detection_speed,
     bench_estimates,
     bench_report,
+    bench_search,
+    bench_search_truth,
     bench_serve,
 )
 

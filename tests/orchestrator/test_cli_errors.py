@@ -69,7 +69,7 @@ BAD_ENDINGS = [
     ("name: 3", 1, "name: got 3; expected"),
     ("question: 3", 1, "question: given twice; the first is on line 1"),
     ("search: random", 1, "search: got 'random'; expected {name: grid}"),
-    ("search: {name: gird}", 1, "search.name: got 'gird'; expected one of grid. Did you mean 'grid'?"),
+    ("search: {name: gird}", 1, "boundary. Did you mean 'grid'?"),
     ("stop: {after_event_step: 3}", 1, "stop.after_event_step: got an unknown key; expected one of after_event_steps"),
     ("stop: {after_event_steps: -3}", 1, "stop.after_event_steps: got -3; expected a number >= 0"),
     ("stop: 3", 1, "stop: got 3; expected a mapping"),

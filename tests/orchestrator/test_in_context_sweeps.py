@@ -18,7 +18,7 @@ def test_a_shipped_sweep_has_a_treatment_of_the_softmax(task):
 
 def test_the_papers_chains_differ_from_the_small_ones_by_their_own_flags():
     """Edelman et al. 2024: 100 symbols, rate 5e-4, batch 64, 2,000 steps; width 16, two layers of one head."""
-    flags = ["base.task.length=100", "base.optim.lr=5.0e-4", "base.budget.steps=2000"]
+    flags = ["base.task.length=100", "base.budget.steps=2000"]
     for run in load_sweep(FOLDER / "markov_chain_small.yaml", overrides=flags).runs:
         assert (run.task.symbols, run.task.length) == (2, 100)
         assert (run.model.width, run.model.layers, run.model.heads, run.model.has_mlp) == (16, 2, 1, False)

@@ -9,7 +9,7 @@ from orchestrator.sweep import load_sweep
 from workloads.images import EMBEDDED
 
 RUNS = {"fig_em": 6, "treatments": 20, "temperature": 20, "rates": 72, "gradients": 16, "tasks": 28, "sizes": 20}
-SMALL = "mosaic_small"
+SMALL = {"mosaic": 96, "gradients": 24, "tasks": 20, "rates": 36, "sizes": 25, "fig_em": 6}
 EPOCH = 117  # floor(59,904 / 512) steps
 
 
@@ -20,7 +20,9 @@ def test_shipped_sweeps_load_with_their_runs(name):
 
 
 def test_every_shipped_sweep_of_the_paper_is_known_here():
-    assert {path.stem.removeprefix("paper1_") for path in FOLDER.glob("paper1_*.yaml")} == {*RUNS, SMALL}
+    assert {path.stem.removeprefix("paper1_") for path in FOLDER.glob("paper1_*.yaml")} == {
+        *RUNS, *(f"{name}_small" for name in SMALL)
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -52,8 +54,30 @@ def test_treatments_have_the_authors_rates():
     }
 
 
-def test_the_small_sweep_needs_no_data_and_compares_the_treatments():
-    runs = load_sweep(FOLDER / f"paper1_{SMALL}.yaml").runs
+@pytest.mark.parametrize("name", SMALL)
+def test_small_sweeps_need_no_data_and_are_small(name):
+    runs = load_sweep(FOLDER / f"paper1_{name}_small.yaml").runs
+    assert len({run.run_id for run in runs}) == len(runs) == SMALL[name]
     assert {(run.task.indicators, run.task.targets) for run in runs} == {(EMBEDDED, EMBEDDED)}
+    assert sum(run.budget.steps for run in runs) <= 300_000
+    assert {run.budget.batch for run in runs} == {64}
+
+
+@pytest.mark.parametrize("name", ["gradients", "rates", "sizes", "fig_em"])
+def test_small_twins_vary_what_the_papers_sweeps_vary(name):
+    twin, whole = (load_sweep(FOLDER / f"paper1_{name}{suffix}.yaml") for suffix in ("_small", ""))
+    assert twin.axes.keys() == whole.axes.keys()
+
+
+def test_the_small_tasks_are_all_that_digits_alone_can_pose():
+    rules = {run.task.rule for run in load_sweep(FOLDER / "paper1_tasks_small.yaml").runs}
+    assert rules == {run.task.rule for run in load_sweep(FOLDER / "paper1_tasks.yaml").runs} - {
+        "shuffled",
+        "no_position",
+    }
+
+
+def test_the_small_sweep_compares_the_treatments():
+    runs = load_sweep(FOLDER / "paper1_mosaic_small.yaml").runs
     assert {run.model.attention.name for run in runs} == {"softmax", "normsoftmax", "heat"}
     assert len({run.model.attention.temperature for run in runs if run.model.attention.name == "softmax"}) > 2

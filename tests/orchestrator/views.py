@@ -14,7 +14,7 @@ class Interrupting:
     def note(self, text: str) -> None:
         pass
 
-    def start(self, total: int, already: int, takes: str = "") -> None:
+    def start(self, total: int, already: int, takes: str = "", *, asks: str = "") -> None:
         self.total = (total, already)
 
     def update(self, snapshot: Snapshot) -> None:

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from small_runs import alone, assert_same, assert_same_in_company, follow, run, runs, staggered, train
 from torch import nn
 
-from workloads.cohort import Cohort
 from workloads.code_files import compiler
+from workloads.cohort import Cohort
 from workloads.errors import SpecError
 from workloads.rows import Layout
 from workloads.seen import Seen

@@ -16,7 +16,8 @@ from workloads.rows import Layout
 from workloads.seen import Seen
 from workloads.spec import RunSpec, resolve
 from workloads.streams import generator
-from workloads.tasks.matrix_completion import MISSING, MatrixCompletion
+from workloads.tasks.matrices import MISSING
+from workloads.tasks.matrix_completion import MatrixCompletion
 
 CPU = torch.device("cpu")
 SMALL = {"name": "matrix_completion", "rows": 4, "columns": 5, "rank": 2, "grid": 10, "reach": 2}
@@ -48,6 +49,11 @@ LAWS: dict[str, dict[str, Any]] = {
     "normal": {"factors": "normal", "scale": 0.5},
     "laplace": {"factors": "laplace", "scale": 0.25},
     "mixed_ranks": {"rank": 4, "least_rank": 2},
+    "sizes_off_zero": {"rank": 1, "least_size": 0.5},
+    "signs": {"rank": 1, "least_size": 1.0, "scale": 0.7},
+    "half_by_coherence": {"rank": 1, "coherence": 0.5},
+    "by_coherence": {"rank": 3, "coherence": 1.0, "factors": "normal", "scale": 0.7},
+    "full_rank": {"factors": "entries"},
     "hidden_rows": {"hidden_rows": "3:1 6:5"},
 }
 
@@ -96,9 +102,11 @@ def test_levels_are_those_of_the_answers_that_they_stand_for(law):
     wanted, missing = data["y"], data["missing"][..., None]
     copied = task.objective(torch.where(missing, 0.0, wanted), data)
     squares = wanted.square().mean((0, 2, 3))  # of each matrix: the independent draws
-    wide = 5 * (squares.std() / math.sqrt(len(squares))).item() / levels.loss_chance
+    wide = 1e-3 + 5 * (squares.std() / math.sqrt(len(squares))).item() / levels.loss_chance
     assert copied["loss"].item() == pytest.approx(levels.loss_plateau, rel=2 * wide)
-    assert copied["loss_masked"].item() == pytest.approx(task.entry_square, rel=2 * wide)
+    of_missing = task.missing_square / task.missing_share
+    assert copied["loss_masked"].item() == pytest.approx(of_missing, rel=2 * wide)
+    assert task.coherence or of_missing == pytest.approx(task.entry_square)
     assert copied["loss_observed"].item() == 0.0
     assert copied["accuracy"].item() == pytest.approx(levels.accuracy_plateau, abs=1e-6)
     assert task.objective(torch.zeros_like(wanted), data)["loss"].item() == pytest.approx(levels.loss_chance, rel=wide)
@@ -165,6 +173,38 @@ def test_factors_follow_the_law_they_are_asked_for():
         assert ratio.item() == pytest.approx(of_a_factor**2, rel=0.15), law
 
 
+def test_sizes_of_factors_keep_off_zero_and_entries_of_full_rank_are_uniform():
+    """A matrix of one row and column is a product of two factors."""
+    products = sample_of(MatrixCompletion(rows=1, columns=1, rank=1, least_size=0.5, grid=100_000))["y"].abs()
+    assert 0.25 - 1e-4 <= products.min() < 0.26
+    assert 0.98 < products.max() <= 1.0
+    entries = sample_of(MatrixCompletion(factors="entries", grid=100_000), steps=4)["y"]
+    assert torch.linalg.svdvals(entries.view(-1, 7, 7))[:, -1].median() > 0.02
+    counts = torch.histc(entries, 10, min=-1, max=1) / entries.numel()
+    torch.testing.assert_close(counts, torch.full((10,), 0.1), atol=0.005, rtol=0)
+
+
+def test_coherent_entries_are_shown_more_often_as_the_formula_says():
+    """Of rank 1 with a given U and V: leverages are squares over their mean."""
+    task = MatrixCompletion(rows=2, columns=3, rank=1, p_mask=0.2, coherence=0.5)
+    left, right = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0, 3.0])
+    exact = (left[:, None] * right).expand(1, 200_000, 2, 3)
+    missing = task._missing_by_coherence(exact, generator(1, "test", device=CPU)).float().mean((0, 1))
+    coherence = (left.square()[:, None] * 2 / 5 + right.square() * 3 / 11) / 2
+    shown = 0.8 * (0.5 + 0.5 * coherence)
+    torch.testing.assert_close(missing, 1 - shown.clamp(max=1.0), atol=0.005, rtol=0)
+    assert shown.max() > 1
+    assert coherence.mean().item() == pytest.approx(1.0)
+
+
+def test_without_coherence_the_mask_draws_are_those_of_before():
+    plain, biased = (sample_of(MatrixCompletion(coherence=c), steps=1) for c in (0.0, 1.0))
+    assert torch.equal(plain["y"], biased["y"])
+    assert not torch.equal(plain["missing"], biased["missing"])
+    larger = [data["y"][..., 0][data["missing"]].square().mean() for data in (plain, biased)]
+    assert larger[1] < 0.8 * larger[0]  # what is missing is small
+
+
 def test_attention_by_kind_is_that_counted_entry_by_entry():
     task = MatrixCompletion(rows=2, columns=3, rank=1)
     maps = torch.rand(1, 4, 2, 6, 6, generator=torch.Generator().manual_seed(1)).softmax(-1)
@@ -191,7 +231,9 @@ FAULTS = [
     ({"hidden_rows": "1,2"}, r"got '1,2'; expected text like"),
     ({"stand_in": 10.5}, r"expected stand_in within the reach of ±10; got 10\.5"),
     ({"factors": "normal", "scale": 2.0}, "expected entries with a standard deviation of at most 2, a fifth of reach"),
-    ({"factors": "gauss"}, "expected one of laplace, normal, uniform"),
+    ({"factors": "normal", "least_size": 0.5}, "expected least_size to be 0 where factors are normal; got 0.5"),
+    ({"factors": "entries", "scale": 11.0}, "expected entries with a standard deviation of at most 2"),
+    ({"factors": "gauss"}, "expected one of entries, laplace, normal, uniform"),
 ]
 
 

@@ -229,7 +229,7 @@ def listed(kinds: Any) -> str:
 
 FAULTS: list[tuple[str, Any, str, str]] = [
     ("model.widht", 3, "got an unknown key; expected one of activation, attention, ", "Did you mean 'width'?"),
-    ("sead", {"init": 1}, "got an unknown key; expected one of budget, ", "Did you mean 'seed'?"),
+    ("sead", {"init": 1}, "got an unknown key; expected one of average, ", "Did you mean 'seed'?"),
     ("model.attention.temprature", 1, "got an unknown key; expected one of name, ", "Did you mean 'temperature'?"),
     ("model.attention.name", "softmx", f"got 'softmx'; expected one of {listed(AttentionSpec)}", "'softmax'?"),
     ("optim.name", "adamx", f"got 'adamx'; expected one of {listed(OptimSpec)}", "Did you mean 'adam'?"),

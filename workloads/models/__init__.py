@@ -6,6 +6,7 @@ The specs alone live at import time; a model's layers (and torch) are imported w
 from __future__ import annotations
 
 from workloads.models.bert import Bert
+from workloads.models.declared import DeclaredModel
 from workloads.models.memories import Memories
 from workloads.models.mlp import Mlp
 from workloads.models.module import Module
@@ -15,11 +16,12 @@ from workloads.models.single_query import SingleQuery
 from workloads.models.transformer import Transformer
 from workloads.models.vit import Vit
 
-MODELS = (Transformer, Module, ScanSnapModel, Mlp, SingleQuery, Memories, Vit, ResNet, Bert)
+MODELS = (Transformer, Module, ScanSnapModel, Mlp, SingleQuery, Memories, Vit, ResNet, Bert, DeclaredModel)
 
 __all__ = [
     "MODELS",
     "Bert",
+    "DeclaredModel",
     "Memories",
     "Mlp",
     "Module",

@@ -6,7 +6,8 @@
 
 A spec says which MEASURES it takes from what a forward pass showed, whether it shows anything (`IS_OPEN`), which PARTS
 of its weights may have learning rates of their own, which values change from step to step (`controls`), and, where not
-every task will do, what it READS (words, floats, pictures) and whether it ANSWERS once an example or at every position.
+every task will do, what it READS (words, floats, pictures; settings, where all is declared) and whether it ANSWERS
+once an example or at every position.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ def misfit(model: Any, shapes: Shapes) -> str:
         model: its spec has READS and ANSWERS, and may have an `unfit` that knows more.
         shapes: of the task.
     """
-    shown = {"words": shapes.vocabulary, "floats": shapes.features, "pictures": shapes.picture}
-    if shown[model.READS] is None or shapes.answers != model.ANSWERS:
+    shown: dict[str, Any] = {"words": shapes.vocabulary, "floats": shapes.features, "pictures": shapes.picture}
+    if shapes.is_declared:
+        shown = {"settings": True}
+    if shown.get(model.READS) is None or shapes.answers != model.ANSWERS:
         given = " and ".join(kind for kind, there in shown.items() if there is not None)
         what = f"{model.name} reads {model.READS} and answers {_HOW[model.ANSWERS]}"
         return f"model.name to suit a task of {given} with answers {_HOW[shapes.answers]}; {what}"

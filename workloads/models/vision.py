@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from workloads.layers import Layer, LayerNorm, Linear, Vectors
 from workloads.models.encoder import Block, sinusoids
 from workloads.models.perceptron import FanIn
+from workloads.models.sensitivity import sensitivities
 from workloads.rows import NO_DECAY
 from workloads.seen import Seen
 from workloads.tasks.task import Shapes
@@ -63,6 +64,7 @@ class VisionEncoder(nn.Module):
         if seen is not None:
             seen.states["final"] = h.transpose(-3, -2)
             seen.again = lambda x: self(x, **controls)
+            seen.sensitivities = lambda: sensitivities(self, x, controls)
         return self.head(h)[..., 0, :, :]
 
     def _patches(self, x: Tensor) -> Tensor:

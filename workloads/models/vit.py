@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 GRADIENTS = ("qkv_gradient", "query_gradient", "key_gradient", "value_gradient")
+REGIONS = ("indicators", "targets")
+SENSITIVITIES = tuple(f"{part}_sensitivity_{region}" for part in ("query", "key", "value") for region in REGIONS)
 
 
 class Vit(Attentive):
@@ -44,9 +46,10 @@ class Vit(Attentive):
         qkv_gradient: before the optimiser sees them, gradients of the query, key and value maps are made to have the
             mean size of all three (`mean`), of the layer's values (`value`), or of the head's own (`head_value`).
         init: as the transformer's.
+        apart: gradients and sensitivities are recorded as means over layers; `layers` adds those of each, `heads` the
+            sensitivities of each head, too.
     """
 
-    MEASURES: ClassVar[tuple[str, ...]] = ("attention_entropy", *GRADIENTS)
     causal: ClassVar[bool] = False
     has_mlp: ClassVar[bool] = True
     norm: ClassVar[Literal["layer"]] = "layer"
@@ -70,6 +73,16 @@ class Vit(Attentive):
     qkv_gradient: Literal["plain", "mean", "value", "head_value"] = static("plain")
     attention: AttentionSpec = static(Softmax())
     init: Literal["same", "scaled"] = static("same")
+    apart: Literal["none", "layers", "heads"] = static("none", later=True)
+
+    @property
+    def MEASURES(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Means over layers, then what is told apart: `…_i` of layer i, `…_i_j` of its head j, both from 1."""
+        layers = [f"_{i + 1}" for i in range(self.layers)] if self.apart != "none" else []
+        heads = [f"{layer}_{j + 1}" for layer in layers for j in range(self.heads)] if self.apart == "heads" else []
+        of_layers = tuple(f"{name}{layer}" for layer in layers for name in (*GRADIENTS, *SENSITIVITIES))
+        of_heads = tuple(f"{name}{head}" for head in heads for name in SENSITIVITIES)
+        return ("attention_entropy", *GRADIENTS, *SENSITIVITIES, *of_layers, *of_heads)
 
     @property
     def DRAWS(self) -> tuple[str, ...]:
@@ -102,17 +115,47 @@ class Vit(Attentive):
         return VisionEncoder(self, shapes)
 
     def measures(self, seen: Seen) -> Batch:
-        """Mean entropy of attention rows, over layers, heads and queries [nats]; mean absolute gradients of their maps.
+        """Mean entropy of attention rows [nats]; mean absolute gradients of their maps; sensitivities by region.
 
-        `qkv_gradient` is of queries, keys and values together, the others of each third; layers are averaged.
+        `qkv_gradient` is of queries, keys and values together, the others of each third. `…_sensitivity_…` is the mean
+        over the tokens of the cells that a task calls indicators, or targets (`sensitivity.py`), in each example;
+        not a number where it names none. Layers are averaged, heads and examples, too.
         """
         import torch
 
         found = super().measures(seen)
         assert seen.gradients is not None
         maps = [gradient for name, gradient in seen.gradients().items() if name.endswith("attention.qkv")]
-        thirds = torch.stack([gradient.abs().mean(1).unflatten(1, (3, -1)).mean(2) for gradient in maps]).mean(
-            0
-        )  # (K, 3)
-        sizes = torch.cat([thirds.mean(1, keepdim=True), thirds], dim=1).unbind(1)
-        return found | dict(zip(GRADIENTS, sizes, strict=True))
+        thirds = [gradient.abs().mean(1).unflatten(1, (3, -1)).mean(2) for gradient in maps]  # (K, 3) each
+        sizes = torch.stack([torch.cat([each.mean(1, keepdim=True), each], dim=1) for each in thirds])  # (L, K, 4)
+        nothing = sizes.new_full((*sizes.shape[:2], len(SENSITIVITIES), self.heads), torch.nan)
+        felt = by_region(seen, nothing=nothing)  # (L, K, 6, H)
+        tables = {GRADIENTS: sizes, SENSITIVITIES: felt.mean(3)}
+        for names, table in tables.items():
+            found |= dict(zip(names, table.mean(0).unbind(1), strict=True))
+            for layer, values in enumerate(table):
+                found |= {f"{name}_{layer + 1}": value for name, value in zip(names, values.unbind(1), strict=True)}
+        for layer, of_heads in enumerate(felt):
+            for head, values in enumerate(of_heads.unbind(2)):
+                parts = zip(SENSITIVITIES, values.unbind(1), strict=True)
+                found |= {f"{name}_{layer + 1}_{head + 1}": value for name, value in parts}
+        return {name: found[name] for name in self.MEASURES}
+
+
+def by_region(seen: Seen, *, nothing: torch.Tensor) -> torch.Tensor:
+    """Sensitivity of queries, keys and values to each region of the task's `(layers, K, 6, H)`; or what is given."""
+    import torch
+
+    from workloads.tasks.regions import quadrants
+
+    if seen.sensitivities is None or not {*REGIONS} <= seen.regions.keys():
+        return nothing
+    found = []
+    for layer in seen.sensitivities():
+        cells = quadrants(layer)  # (3, K, B, H, 4)
+        if cells is None:
+            return nothing
+        inside = [seen.regions[region][:, : layer.shape[2], None].to(cells.dtype) for region in REGIONS]  # (K, B, 1, 4)
+        means = [(cells * of).sum(4).mean(2) / of.sum(3).mean(1) for of in inside]  # (3, K, H) each
+        found.append(torch.stack(means, dim=1).flatten(0, 1).transpose(0, 1))
+    return torch.stack(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workloads.tasks.associative_recall import AssociativeRecall
 from workloads.tasks.bigrams import Bigrams
+from workloads.tasks.declared import Declared
 from workloads.tasks.exemplars import Exemplars
 from workloads.tasks.histogram import Histogram
 from workloads.tasks.in_context_classification import InContextClassification
@@ -12,6 +13,7 @@ from workloads.tasks.language import Language
 from workloads.tasks.markov_chain import MarkovChain
 from workloads.tasks.masked_language import MaskedLanguage
 from workloads.tasks.matrix_completion import MatrixCompletion
+from workloads.tasks.matrix_sequence import MatrixSequence
 from workloads.tasks.modular_addition import ModularAddition
 from workloads.tasks.mosaic import Mosaic
 from workloads.tasks.parity import Parity
@@ -42,12 +44,15 @@ TASKS = (
     InContextClassification,
     MaskedLanguage,
     MatrixCompletion,
+    MatrixSequence,
+    Declared,
 )
 
 __all__ = [
     "TASKS",
     "AssociativeRecall",
     "Bigrams",
+    "Declared",
     "Exemplars",
     "Histogram",
     "InContextClassification",
@@ -56,6 +61,7 @@ __all__ = [
     "MarkovChain",
     "MaskedLanguage",
     "MatrixCompletion",
+    "MatrixSequence",
     "ModularAddition",
     "Mosaic",
     "Parity",

@@ -79,6 +79,12 @@ class Bigrams(Frozen):
         """Every letter read is followed by one."""
         return Shapes(positions=self.length, classes=self.letters, vocabulary=self.letters, answers="position")
 
+    def require_files(self) -> None:
+        """The text is there."""
+        from workloads.texts import letters_of
+
+        letters_of(self.text, letters=self.letters, folder=os.environ.get("EUREKA_DATA", ""))
+
     def levels(self) -> Levels:
         """Of the plateau and the floor, as `example_levels` counts them."""
         plateau, floor, guess = example_levels(self.laws, triggers=self.triggers, length=self.length)

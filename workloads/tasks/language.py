@@ -59,6 +59,12 @@ class Language(Frozen):
         """Every word read is followed by an answer."""
         return Shapes(positions=self.length, classes=self.words, vocabulary=self.words, answers="position")
 
+    def require_files(self) -> None:
+        """The text is there."""
+        from workloads.texts import ids_of
+
+        ids_of(self.text, words=self.words)
+
     def levels(self) -> Levels:
         """The plateau knows how frequent words are, and nothing of those before; a text has no known floor."""
         import numpy as np

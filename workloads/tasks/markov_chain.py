@@ -63,10 +63,12 @@ class MarkovChain(Frozen):
     def levels(self) -> Levels:
         """The plateau counts symbols, the floor pairs of them, each with one added; means over all positions.
 
-        Where counting symbols is of no use, the plateau is chance. Fixed-seed Monte Carlo, as in `kl_levels`.
+        Where counting symbols is of no use, the plateau is chance. Fixed-seed Monte Carlo, as in `kl_levels`, which
+        are declared too: kl_chance, kl_plateau, kl_floor.
         """
         found = _simulated(self.symbols, self.length, self.prior)
         chance, plateau, floor = (found[name] for name in ("uniform", "unigram", "bigram"))
+        kl = {"kl_chance": chance["kl"], "kl_plateau": min(chance["kl"], plateau["kl"]), "kl_floor": floor["kl"]}
         return Levels(
             loss_chance=chance["loss"],
             loss_plateau=min(chance["loss"], plateau["loss"]),
@@ -74,6 +76,7 @@ class MarkovChain(Frozen):
             accuracy_chance=chance["accuracy"],
             accuracy_plateau=max(chance["accuracy"], plateau["accuracy"]),
             accuracy_ceiling=floor["accuracy"],
+            others=kl,
         )
 
     def kl_levels(self) -> dict[str, float]:

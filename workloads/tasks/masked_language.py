@@ -20,7 +20,9 @@ is ours.
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from workloads.fields import Frozen, static
@@ -59,7 +61,7 @@ class MaskedLanguage(Frozen):
     )
 
     name: Literal["masked_language"] = static("masked_language")
-    version: Literal[1] = static(1)
+    version: Literal[2] = static(2)  # 1 had no floor
     text: str = static("pydoc", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     words: int = static(1024, ge=3)
     length: int = static(32, ge=2)
@@ -80,27 +82,29 @@ class MaskedLanguage(Frozen):
         """Words and the cover are read; words are answered, at every place."""
         return Shapes(positions=self.length, classes=self.words, vocabulary=self.words + 1, answers="position")
 
-    def levels(self) -> Levels:
-        """The plateau knows how frequent words are and what stands in the place itself; the floor is not known.
+    def require_files(self) -> None:
+        """The text is there."""
+        self.read.require_files()
 
-        Counted in the text. For a covered place it is the entropy of single words. A word that is seen at a chosen
-        place may be the right one or not; how likely it is follows from its frequency and the rule.
+    def levels(self) -> Levels:
+        """The plateau knows how frequent words are and what stands in the place itself; the floor a neighbour, too.
+
+        Counted in the text. For a covered place the plateau is the entropy of single words. A word that is seen at a
+        chosen place may be the right one or not; how likely it is follows from its frequency and the rule. The floor
+        is the same with frequencies behind each word, as if the word before were always there to be read. It is the
+        first thing to be learned past the plateau, not the last: a model that reads both sides falls below it, and how
+        far it can is not known of a text.
 
         Checked by: test_masked_language.py::test_plateau_is_that_of_every_case_counted_one_by_one
         """
-        import numpy as np
-
-        from workloads.texts import ids_of
-
-        counts = np.bincount(ids_of(self.text, words=self.words), minlength=self.words)
-        loss, accuracy = own_place_levels(counts / counts.sum())
+        plateau, floor = _counted(self.text, self.words, os.environ.get("EUREKA_DATA", ""))
         return Levels(
             loss_chance=math.log(self.words),
-            loss_plateau=loss,
-            loss_floor=0.0,
+            loss_plateau=plateau[0],
+            loss_floor=floor[0],
             accuracy_chance=1 / self.words,
-            accuracy_plateau=accuracy,
-            accuracy_ceiling=1.0,
+            accuracy_plateau=plateau[1],
+            accuracy_ceiling=floor[1],
         )
 
     def world(self, rng: torch.Generator) -> Batch:
@@ -159,21 +163,43 @@ def asked(output: torch.Tensor, batch: Batch) -> torch.Tensor:
     return output.gather(-2, places.expand(*places.shape[:-1], output.shape[-1]))
 
 
-def own_place_levels(shares: npt.NDArray[np.float64]) -> tuple[float, float]:
+@functools.lru_cache(maxsize=8)
+def _counted(text: str, words: int, folder: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Loss and accuracy of the plateau and of the floor."""
+    import numpy as np
+
+    from workloads.texts import NoText, ids_of
+
+    ids = ids_of(text, words=words)
+    if len(ids) < 2:
+        raise NoText(f"task.text: '{text}' has {len(ids)} words; expected two at least")
+    alone = own_place_levels(np.bincount(ids, minlength=words) / len(ids))
+    pairs, counts = np.unique(ids[:-1] * words + ids[1:], return_counts=True)
+    behind = np.split(counts, np.flatnonzero(np.diff(pairs // words)) + 1)  # of each word, how often others follow
+    each = np.array([own_place_levels(part / part.sum(), words=words) for part in behind])
+    loss, accuracy = np.average(each, axis=0, weights=[part.sum() for part in behind])
+    return alone, (float(loss), float(accuracy))
+
+
+def own_place_levels(shares: npt.NDArray[np.float64], *, words: int | None = None) -> tuple[float, float]:
     """Loss [nats] and accuracy [fraction] of the best answer to a chosen place alone, for shares of words `(V,)`.
 
     A seen word w is the right one with weight left·p(w); with weight replaced·p(v)/V any v was, w itself included.
+
+    Args:
+        shares: they add up to 1.
+        words: V, where words without a share are left out.
     """
     import numpy as np
 
-    n, left = len(shares), 1.0 - COVERED - REPLACED
-    entropy = float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
+    n, left = words or len(shares), 1.0 - COVERED - REPLACED
+    shares = shares[shares > 0]
     replaced = REPLACED * shares / n  # of every answer, whatever is seen
     stays = left * shares + replaced  # the answer that is seen
-    seen = left * shares + REPLACED / n  # how often a word is seen
-    logs = np.log(np.where(replaced > 0, replaced, 1.0))
-    elsewhere = (replaced * logs).sum() - replaced * logs - (replaced.sum() - replaced) * np.log(seen)
-    of_stays = np.where(stays > 0, stays * np.log(np.where(stays > 0, stays, 1.0) / seen), 0.0)
-    loss = COVERED * entropy - float((elsewhere + of_stays).sum())
-    best = COVERED * float(shares.max()) + float(np.maximum(stays, replaced.max()).sum())
-    return loss, best
+    total, logs = REPLACED / n, float((replaced * np.log(replaced)).sum())
+    own = stays * np.log(stays) - replaced * np.log(replaced)
+    known = logs + own - (stays - replaced + total) * np.log(stays - replaced + total)  # where a word is seen
+    unknown = (n - len(shares)) * (logs - total * math.log(total))  # where one is that was never right
+    entropy = -float((shares * np.log(shares)).sum())
+    best = np.maximum(stays, replaced.max()).sum() + (n - len(shares)) * replaced.max()
+    return COVERED * entropy - float(known.sum()) - unknown, COVERED * float(shares.max()) + float(best)

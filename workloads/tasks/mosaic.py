@@ -15,6 +15,9 @@ One example of the rule `same_class`:
 | `shuffled` | any order; where the indicators agree the picture of `targets` answers, else that of `other_targets` |
 | `alignment` | two targets alone: the upper where they stand in one column, else the lower |
 
+Under `no_position` indicators and targets are told apart by what they are: with one set for both, a target of an
+indicator's class looks like one, and the declared floor is out of reach.
+
 A model that does not compare the indicators can only say what both targets are: a plateau. Pictures of the training
 split recombine afresh at every step; measures hold out the test split, recombined likewise.
 
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     from workloads.tasks.task import Batch
 
 RULES = Literal["same_class", "no_position", "groups", "colour", "colour_or_class", "shuffled", "alignment"]
-HELD_OUT = ("held_out_loss", "held_out_accuracy", "held_out_top2_accuracy")
+HELD_OUT = ("held_out_loss", "held_out_accuracy", "held_out_top2_accuracy", "held_out_top5_accuracy")
 READ_OUT = ("attention_on_indicators", "attention_on_answer", "attention_on_other")
 EARLY = ("early_attention_on_indicators", "early_attention_on_targets")
 N_PALETTE = 10
@@ -112,6 +115,13 @@ class Mosaic(Frozen):
         side = 2 * self.cell
         classes = N_PALETTE if self.rule == "colour_or_class" else self.target_classes
         return Shapes(positions=side**2, features=self.channels, classes=classes, picture=(side, side))
+
+    def require_files(self) -> None:
+        """Every set of pictures that is shown is there and whole."""
+        targets = {self.targets, self.other_targets} if self.rule == "shuffled" else {self.targets}
+        for source in sorted(targets if self.rule == "alignment" else targets | {self.indicators}):
+            images_of(source, "train")
+            images_of(source, "test")
 
     def parts(self) -> Parts:
         """Which images are shown."""
@@ -204,11 +214,7 @@ class Mosaic(Frozen):
             for split in ("train", "test")
         )
         smoothing = torch.full((steps, batch), self.smoothing, device=rng.device)
-        return (
-            trained
-            | {"smoothing": smoothing}
-            | {f"held_out_{name}": held_out[name] for name in ("image", "colour", "y")}
-        )
+        return trained | {"smoothing": smoothing} | {f"held_out_{name}": values for name, values in held_out.items()}
 
     def compose(self, batch: Batch) -> Batch:
         """A step's data with its pixels `x (…, B, 4·cell², C)`."""
@@ -218,6 +224,17 @@ class Mosaic(Frozen):
         from workloads.tasks.pictures import mosaic, pool_of
 
         return mosaic(pool_of(self.parts(), split, image.device).pixels, image, colour)
+
+    def probe_examples(self, batch: Batch, split: Literal["train", "test"]) -> tuple[torch.Tensor, Batch]:
+        """Pixels `(…, B, 4·cell², C)` of a split's examples in a batch, and what probes are asked of them."""
+        from workloads.tasks.mosaic_targets import targets
+
+        own = (
+            batch
+            if split == "train"
+            else {name: batch[f"held_out_{name}"] for name in ("image", "colour", "role", "y")}
+        )
+        return self._pixels(own["image"], own["colour"], split), targets(self, own, split)
 
     def objective(self, output: torch.Tensor, batch: Batch) -> Batch:
         """Cross-entropy with smoothed labels [nats], how often the label is among the best 1, 2, 5 [fraction]."""
@@ -237,8 +254,9 @@ class Mosaic(Frozen):
         `attention_on_…` is the read-out token's in the last layer; `early_…` that of all tokens in the layers before.
         Both are shares of all attention [fraction], heads averaged; what is missing to 1 is on the read-out token.
         """
-        from workloads.tasks.regions import masses
+        from workloads.tasks.regions import masses, regions
 
+        seen.regions = regions(batch)
         return self._held_out(seen, batch) | masses(seen, batch, names=(*READ_OUT, *EARLY))
 
     def _held_out(self, seen: Seen, batch: Batch) -> Batch:
@@ -250,5 +268,6 @@ class Mosaic(Frozen):
             seen.again(self._pixels(batch["held_out_image"], batch["held_out_colour"], "test")),
             batch["held_out_y"],
         )
-        found = (cross_entropy(answers, y), accuracy(answers, y), top_accuracy(answers, y, best=2))
+        tops = (top_accuracy(answers, y, best=best) for best in (2, 5))
+        found = (cross_entropy(answers, y), accuracy(answers, y), *tops)
         return dict(zip(HELD_OUT, found, strict=True))

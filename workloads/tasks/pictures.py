@@ -51,6 +51,7 @@ class Pool:
         target_rows: where each set of targets begins.
         target_labels: the labels of both.
         black: index of the black image.
+        labels: the class of each row `(N,)`; -1 of the black one.
     """
 
     pixels: Tensor
@@ -60,6 +61,7 @@ class Pool:
     target_rows: tuple[int, int]
     target_labels: tuple[Tensor, Tensor]
     black: int
+    labels: Tensor
 
 
 def pool_of(parts: Parts, split: Split, device: torch.device) -> Pool:
@@ -83,6 +85,7 @@ def _pool(parts: Parts, split: Split, folder: str, device: torch.device) -> Pool
     rows.append(torch.zeros(1, parts.cell**2, rows[-1].shape[-1], dtype=torch.uint8))
     channels = max(row.shape[-1] for row in rows)
     begin = sum(counts)
+    labels = np.concatenate([*(each.labels for each in (*shown, *targets[: 1 if is_same else 2])), [-1]])
     return Pool(
         pixels=torch.cat([row.expand(-1, -1, channels) for row in rows]).to(device),
         kind_of=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.int64)).to(device),
@@ -91,6 +94,7 @@ def _pool(parts: Parts, split: Split, folder: str, device: torch.device) -> Pool
         target_rows=(begin, begin if is_same else begin + len(targets[0].labels)),
         target_labels=tuple(torch.from_numpy(each.labels.copy()).to(device) for each in targets),  # type: ignore[arg-type]
         black=black,
+        labels=torch.from_numpy(labels).to(device),
     )
 
 

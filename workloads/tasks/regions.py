@@ -46,13 +46,30 @@ def masses(seen: Seen, batch: Batch, *, names: Sequence[str]) -> Batch:
     return found
 
 
+def regions(batch: Batch) -> dict[str, Tensor]:
+    """Which cells hold indicators, and which targets: `(K, B, 4)` each."""
+    role = batch["role"]
+    return {"indicators": role == INDICATOR, "targets": (role == ANSWER) | (role == OTHER)}
+
+
 def by_cell(weights: Tensor) -> Tensor | None:
     """Share of each cell in attention `(K, B, H, Q, T)`: `(K, B, 4)`, all queries and heads; None if they straddle."""
-    side = math.isqrt(weights.shape[-1] - 1)
-    if side % 2 or side**2 != weights.shape[-1] - 1:
+    grid = _squares(weights.mean(dim=(2, 3)))
+    return None if grid is None else grid.sum(dim=(3, 5)).flatten(2)
+
+
+def quadrants(values: Tensor) -> Tensor | None:
+    """Means over the tokens of each cell, the read-out token left out: `(…, T)` to `(…, 4)`; None if any straddle."""
+    grid = _squares(values)
+    return None if grid is None else grid.mean(dim=(-3, -1)).flatten(-2)
+
+
+def _squares(values: Tensor) -> Tensor | None:
+    """Tokens `(…, T)` by cell `(…, row, y, column, x)`; None if any belong to two."""
+    side = math.isqrt(values.shape[-1] - 1)
+    if side % 2 or side**2 != values.shape[-1] - 1:
         return None
-    grid = weights[..., 1:].mean(dim=(2, 3)).unflatten(-1, (2, side // 2, 2, side // 2))
-    return grid.sum(dim=(3, 5)).flatten(2)
+    return values[..., 1:].unflatten(-1, (2, side // 2, 2, side // 2))
 
 
 def _on(cells: Tensor, chosen: Tensor) -> Tensor:

@@ -11,15 +11,16 @@ They anchor the online stop rule and the detector, and tests check them by brute
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import torch
 
     from workloads.seen import Seen
+    from workloads.spec import RunSpec
 
     Batch = dict[str, torch.Tensor]
 
@@ -36,6 +37,7 @@ class Shapes:
         answers: `example` for one answer `(B, classes)`, `position` for one a token `(B, positions, classes)`.
         sources: for each position, those that its answer comes from (none for what cannot be known); or None.
         picture: positions are the pixels of a picture `(height, width)` in reading order; or None.
+        is_declared: there is nothing to read; the model `declared` alone suits.
     """
 
     positions: int
@@ -45,11 +47,16 @@ class Shapes:
     answers: Literal["example", "position"] = "example"
     sources: tuple[tuple[int, ...], ...] | None = None
     picture: tuple[int, int] | None = None
+    is_declared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """Known levels of a task: losses [nats], accuracies [fraction]."""
+    """Known levels of a task: losses [nats], accuracies [fraction], and what else a task knows of its own metrics.
+
+    Attributes:
+        others: by name, `kl_plateau` or so; the ledger keeps each as `level.NAME`, for detectors that read them.
+    """
 
     loss_chance: float
     loss_plateau: float
@@ -57,6 +64,13 @@ class Levels:
     accuracy_chance: float
     accuracy_plateau: float
     accuracy_ceiling: float
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    def named(self) -> dict[str, float]:
+        """Every level by its name."""
+        known = asdict(self)
+        others = known.pop("others")
+        return known | others
 
 
 class Task(Protocol):
@@ -92,6 +106,23 @@ def composed(task: Task, batch: Batch) -> Batch:
     compose = getattr(task, "compose", None)
     found: Batch = batch if compose is None else compose(batch)
     return found
+
+
+def world_of(spec: RunSpec, rng: torch.Generator) -> Batch:
+    """What stays fixed for a run: a task may make it of the run's other settings, too, in a `world_of` of its own."""
+    found: Batch = spec.task.world_of(spec, rng) if hasattr(spec.task, "world_of") else spec.task.world(rng)
+    return found
+
+
+def require_files(task: Task) -> None:
+    """What a task reads from files is there and whole: a task that needs any has a `require_files` that says so.
+
+    Raises:
+        WorkloadError: in one line, with the way out.
+    """
+    require = getattr(task, "require_files", None)
+    if require is not None:
+        require()
 
 
 def not_shown(names: Iterable[str], batch: Batch) -> Batch:

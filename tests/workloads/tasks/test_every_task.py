@@ -13,7 +13,8 @@ from workloads.tasks import TASKS
 from workloads.tasks.task import composed
 
 CPU = torch.device("cpu")
-LUCKY = {"markov_chain"}  # who knows the very answer does better than the best that can be known
+LUCKY = {"markov_chain", "masked_language"}  # who knows the very answer does better than the best that can be known
+UNANSWERED = {"declared"}  # its curve is drawn, whatever is answered
 
 
 def sample_of(task, seed: int = 3, *, block: int = 0, steps: int = 16, batch: int = 64) -> dict[str, Tensor]:
@@ -55,6 +56,8 @@ def test_samples_have_the_declared_shapes(kind):
 def test_perfect_and_ignorant_answers_score_at_ceiling_and_chance(kind):
     task = kind()
     shapes, data = task.shapes(), sample_of(task, batch=256)
+    if task.name in UNANSWERED:
+        pytest.skip("nothing to answer")
     levels, batch = task.levels(), {name: values[:1].flatten(1, 1) for name, values in data.items()}
     if batch["y"].is_floating_point():
         sure, tolerance = batch["y"], 0.1  # the loss of knowing nothing is a mean over the data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ from workloads.seen import Seen
 from workloads.spec import resolve
 from workloads.streams import generator
 from workloads.tasks.masked_language import MaskedLanguage, own_place_levels
-from workloads.texts import ids_of
+from workloads.texts import NoText, ids_of
 
 CPU = torch.device("cpu")
 TASK = MaskedLanguage(words=64, length=20)
@@ -62,10 +63,35 @@ def test_plateau_is_that_of_every_case_counted_one_by_one():
     assert own_place_levels(shares) == (pytest.approx(loss), pytest.approx(right_share))
 
 
+def test_floor_is_that_of_every_pair_counted_one_by_one(tmp_path, monkeypatch):
+    """Who reads the word before, and what stands in the place itself, by going through all that can be seen."""
+    (tmp_path / "tiny.txt").write_text("a b a b a c a b c a a b")
+    monkeypatch.setenv("EUREKA_DATA", str(tmp_path))
+    task = MaskedLanguage(text="tiny", words=5, length=2)
+    ids = ids_of("tiny", words=5).tolist()
+    together: dict[tuple[int, int], list[float]] = {}  # (the word before, what is seen): how often each word is right
+    for before, right in itertools.pairwise(ids):
+        share = 1 / (len(ids) - 1)
+        for seen, p in [(5, 0.8), (right, 0.1), *((other, 0.1 / 5) for other in range(5))]:
+            together.setdefault((before, seen), [0.0] * 5)[right] += share * p
+    loss = -sum(p * math.log(p / sum(row)) for row in together.values() for p in row if p)
+    levels = task.levels()
+    assert levels.loss_floor == pytest.approx(loss)
+    assert levels.accuracy_ceiling == pytest.approx(sum(max(row) for row in together.values()))
+    assert levels.loss_floor < levels.loss_plateau
+
+
+def test_a_text_of_one_word_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "short.txt").write_text("word")
+    monkeypatch.setenv("EUREKA_DATA", str(tmp_path))
+    with pytest.raises(NoText, match=r"'short' has 1 words; expected two at least"):
+        MaskedLanguage(text="short").levels()
+
+
 def test_levels_are_counted_in_the_text():
     counts = np.bincount(ids_of("pydoc", words=64), minlength=64) / len(ids_of("pydoc", words=64))
     levels = TASK.levels()
-    assert (levels.loss_plateau, levels.accuracy_plateau) == own_place_levels(counts)
+    assert (levels.loss_plateau, levels.accuracy_plateau) == pytest.approx(own_place_levels(counts))
     assert 0.8 * -(counts * np.log(counts)).sum() < levels.loss_plateau < -(counts * np.log(counts)).sum()
 
 

@@ -1,0 +1,138 @@
+"""Who trains which runs, where several commands share a sweep: a file of claims for each, kept fresh while it lives.
+
+    STORE/sweeps/NAME/claims/OWNER.json      {"beat": 17, "runs": [run_id, …]}
+
+Claims save work and decide nothing: the ledger takes a run once, whoever brings it. So a claim may be wrong
+without harm, and nothing here is waited for. An owner counts its beats up; whoever has watched a count stand
+still for the lease, by its own clock, takes the runs over. No two machines' clocks are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from analysis.errors import StoreError
+from analysis.files import write_bytes
+from analysis.store import Store
+
+LEASE_S = 60.0
+BEATS = 6  # in a lease
+
+
+class Claims:
+    """The claims of one sweep, seen by one of its owners; a context, in which it keeps its own fresh.
+
+    Args:
+        store: where the sweep runs.
+        sweep: its name.
+        owner: of this command; the same after a restart, where that is known, so that it takes up its own at once.
+        lease_s: how long a claim holds without a beat [s].
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        sweep: str,
+        owner: str | None = None,
+        lease_s: float = LEASE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._store, self._lease_s, self._clock = store, lease_s, clock
+        self._folder = store.sweep_dir(sweep) / "claims"
+        self.owner = owner or owner_name()
+        self._own, self._beat = list[str](), 0
+        self._seen: dict[str, tuple[int, float]] = {}  # owner -> (beat, when it was first seen at it)
+        self._ended, self._guard = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._keep_beating, daemon=True)
+
+    def __enter__(self) -> Claims:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.beat()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._path(self.owner).unlink(missing_ok=True)
+
+    def take(self, choose: Callable[[set[str], int], Sequence[str]]) -> list[str]:
+        """Claim more runs; nobody else claims meanwhile.
+
+        Args:
+            choose: given the runs that others hold and how many commands are at work, which to take.
+        """
+        with self._store.locked():
+            held, others = self._others()
+            taken = list(choose(held, others + 1))
+            if taken:
+                with self._guard:
+                    self._own += taken
+                self.beat()
+        return taken
+
+    def keep_only(self, runs: Callable[[str], bool]) -> None:
+        """Give back what need not be held any more."""
+        with self._guard:
+            self._own = [run for run in self._own if runs(run)]
+
+    def beat(self) -> None:
+        """Show that this owner lives."""
+        with self._guard:
+            self._beat += 1
+            record = {"beat": self._beat, "runs": self._own}
+            write_bytes(self._path(self.owner), json.dumps(record).encode())
+
+    def _others(self) -> tuple[set[str], int]:
+        """Runs that living others hold, and how many others live; the files of dead ones are removed."""
+        held, living = set[str](), 0
+        for path in self._folder.glob("*.json"):
+            owner = path.stem
+            if owner == self.owner:
+                continue
+            try:
+                record = json.loads(path.read_text())
+                beat, runs = int(record["beat"]), list(record["runs"])
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError):
+                beat, runs = -1, []  # damaged: nobody's
+            if owner not in self._seen or self._seen[owner][0] != beat:
+                self._seen[owner] = (beat, self._clock())
+            elif self._clock() - self._seen[owner][1] > self._lease_s:
+                path.unlink(missing_ok=True)
+                continue
+            held.update(runs)
+            living += 1
+        return held, living
+
+    def _keep_beating(self) -> None:
+        while not self._ended.wait(self._lease_s / BEATS):
+            with contextlib.suppress(OSError, StoreError):  # a store that is away for a while costs the claim, no more
+                self.beat()
+
+    def _path(self, owner: str) -> Path:
+        return self._folder / f"{owner}.json"
+
+
+def owner_name() -> str:
+    """The scheduler's name of this task, which survives being queued again; else one that nobody has had."""
+    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    if job and task:
+        return f"slurm-{job}-{task}"
+    host = re.sub(r"[^\w-]", "-", socket.gethostname())
+    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
