@@ -132,7 +132,7 @@ def measure(spec: RunSpec, *, widths: Sequence[int], device: str, seconds: float
     """
     from workloads.cohort import Cohort
 
-    clock = time.process_time if device == "cpu" else time.perf_counter
+    clock = time.thread_time if device == "cpu" else time.perf_counter
     end, latest = clock() + seconds, time.monotonic() + 2.0 * seconds
     scratch: dict[int, Cohort] = {}
     costs: dict[int, list[float]] = {}

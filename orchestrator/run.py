@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,8 +17,9 @@ from analysis.errors import StoreError
 from analysis.files import read_arrays
 from analysis.store import Store
 from orchestrator.code import make_code, shapes_to_compile
+from orchestrator.early import EarlyRay
 from orchestrator.errors import BadRequest, OrchestratorError
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, missing
 from orchestrator.planner import LEDGER_COLUMNS, Means, learn, means_of, plan_sweep
 from orchestrator.progress import ProgressView, Snapshot, about, afresh_note
 from orchestrator.pulse import Pulse
@@ -139,18 +140,22 @@ def run_sweep(
     store.save_sweep(sweep.record())
     if retry_failed:
         store.forget_failed([run.run_id for run in sweep.runs])
-    plan = plan_sweep(sweep, store=store, means=means)
-    prepare(plan, means=means)
-    view.start(len(plan.new), plan.already, about(plan.duration))
-    tally = Tally(plan, view)
-    saved = store.saved_states() if plan.new else {}
-    damaged = damaged_states(store, {path.name for path, _ in saved.values()}) if plan.new else 0
-    interrupted = False
-    try:
-        if plan.new:
-            interrupted = _train(plan, tally, store, means=means, saved=saved, checkpoint_s=checkpoint_s)
-    finally:
-        view.stop()
+    lacks_runs = bool(missing(sweep, stored=store.statuses(), retry_failed=False))
+    with EarlyRay(means.workers, is_wanted=launcher == "ray" and means.device == "cpu" and lacks_runs) as early:
+        plan = plan_sweep(sweep, store=store, means=means)
+        prepare(plan, means=means)
+        view.start(len(plan.new), plan.already, about(plan.duration))
+        tally = Tally(plan, view)
+        saved = store.saved_states() if plan.new else {}
+        damaged = damaged_states(store, {path.name for path, _ in saved.values()}) if plan.new else 0
+        interrupted = False
+        try:
+            if plan.new:
+                interrupted = _train(
+                    plan, tally, store, means=means, saved=saved, checkpoint_s=checkpoint_s, ready=early.wait
+                )
+        finally:
+            view.stop()
     if plan.new and not interrupted and (means.device != "cpu" or tally.was_calm):
         startup_s = tally.startup_s(ended=time.monotonic())
         learn(plan, means=means, startup_s=startup_s, ledger=store.runs_table(columns=list(LEDGER_COLUMNS)))
@@ -159,12 +164,19 @@ def run_sweep(
 
 
 def _train(
-    plan: Plan, tally: Tally, store: Store, *, means: Means, saved: Collection[str], checkpoint_s: float
+    plan: Plan,
+    tally: Tally,
+    store: Store,
+    *,
+    means: Means,
+    saved: Collection[str],
+    checkpoint_s: float,
+    ready: Callable[[], None],
 ) -> bool:
     """Train a plan; true when somebody interrupted."""
     settings = {"device": means.device, "checkpoint_s": checkpoint_s}
     queue = CohortQueue(store=store, sweep=plan.sweep.name, cohorts=plan.cohorts, settings=settings, saved=saved)
-    return work_through(queue, tally, means=means)
+    return work_through(queue, tally, means=means, ready=ready)
 
 
 def prepare(plan: Plan, *, means: Means) -> None:
@@ -172,14 +184,21 @@ def prepare(plan: Plan, *, means: Means) -> None:
     make_code(shapes_to_compile(plan.new, device=means.device))
 
 
-def work_through(queue: CohortQueue, tally: Tally, *, means: Means) -> bool:
+def work_through(queue: CohortQueue, tally: Tally, *, means: Means, ready: Callable[[], None] = lambda: None) -> bool:
     """Train what a queue has; true when somebody interrupted.
+
+    Args:
+        queue: the cohorts.
+        tally: told of every pulse.
+        means: with what to train.
+        ready: waits for what was begun earlier.
 
     Raises:
         OrchestratorError: training cannot go on at all.
     """
     tally.watch(queue)
     try:
+        ready()
         if means.launcher == "inline":
             from orchestrator.inline import train_inline
 

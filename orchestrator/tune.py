@@ -139,10 +139,8 @@ def train_with_ray(
         on_pulse: told of every pulse.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is the queue's business
-    started = not ray.is_initialized()
+    started = connect(workers)
     try:
-        if started:
-            _connect(workers)
         trainable = tune.with_parameters(CohortTrainable, store=str(queue.store.path), sweep=queue.sweep)
         with tempfile.TemporaryDirectory(prefix="eureka-tune-") as scratch:
             tuner = tune.Tuner(
@@ -163,10 +161,20 @@ def train_with_ray(
             tuner.fit()
     finally:
         if started:
-            ray.shutdown()
+            disconnect()
 
 
-def _connect(workers: int) -> None:
+def connect(workers: int) -> bool:
+    """Start Ray on this machine, or reach the cluster at RAY_ADDRESS; false where that was done before.
+
+    Args:
+        workers: processes on this machine.
+
+    Raises:
+        OrchestratorError: it cannot be started or reached.
+    """
+    if ray.is_initialized():
+        return False
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     try:
         if os.environ.get("RAY_ADDRESS"):
@@ -177,3 +185,9 @@ def _connect(workers: int) -> None:
         first = str(error).strip().splitlines()[0]
         way_out = "check RAY_ADDRESS, and give RAY_AUTH_MODE the head's value; or take --launcher inline"
         raise OrchestratorError(f"ray: could not start or reach a cluster ({first}); {way_out}") from None
+    return True
+
+
+def disconnect() -> None:
+    """Undo `connect`."""
+    ray.shutdown()

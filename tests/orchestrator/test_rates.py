@@ -19,7 +19,7 @@ from orchestrator.rates import WIDTHS, candidates, choose_width, known_rates, me
 def steady(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which a tick takes 2 ns, and 1 ns more for each run; its clocks go on when they are looked at."""
     clock = partial(next, count(0.0, 1e-3))
-    monkeypatch.setattr(rates, "time", SimpleNamespace(process_time=clock, perf_counter=clock, monotonic=clock))
+    monkeypatch.setattr(rates, "time", SimpleNamespace(thread_time=clock, perf_counter=clock, monotonic=clock))
     monkeypatch.setattr(rates, "_cost", lambda cohort, clock: 2e-9 / cohort.width + 1e-9)
 
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from orchestrator.stopping import stops_early
+
+
+@pytest.fixture(autouse=True)
+def _pythons_own_ctrl_c() -> Iterator[None]:
+    """Whatever a test before this one in the process made of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def send_and_wait(number: int | None = None) -> None:
