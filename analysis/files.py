@@ -117,6 +117,19 @@ def read_arrays(path: Path) -> Iterator[Any]:
         raise StoreError(f"{path}: not readable ({plainly(error)})") from None
 
 
+def made(folder: Path) -> Path:
+    """A folder, made if need be.
+
+    Raises:
+        StoreError: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written ({plainly(error)})") from None
+    return folder
+
+
 def plainly(error: Exception) -> str:
     """An error of the system or a library, in one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -19,8 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.errors import StoreError
-from analysis.files import plainly, read_parquet, write_parquet
+from analysis.files import made, read_parquet, write_parquet
 from analysis.schema import Column, schema
 
 PROBES = (
@@ -55,10 +54,7 @@ class Probes:
         Raises:
             StoreError: the file could not be written.
         """
-        try:
-            self.folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{self.folder}: cannot be written ({plainly(error)})") from None
+        made(self.folder)
         table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema(PROBES))
         write_parquet(self.folder / f"{block}.parquet", table)
 

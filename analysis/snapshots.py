@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.errors import StoreError
-from analysis.files import aside, plainly, read_arrays
+from analysis.files import aside, made, read_arrays
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,7 @@ class Snapshots:
         Raises:
             StoreError: the file could not be written.
         """
-        try:
-            self.folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{self.folder}: cannot be written ({plainly(error)})") from None
+        made(self.folder)
         with aside(self.path(run_id, step)) as handle:
             np.savez(handle, **dict(weights))  # type: ignore[arg-type]  # its stub takes an array for `allow_pickle`
 

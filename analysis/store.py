@@ -37,7 +37,7 @@ import pyarrow.compute as pc
 
 from analysis.bins import digest_rows
 from analysis.errors import StoreError
-from analysis.files import aside, plainly, read_arrays, read_parquet, write_bytes, write_parquet
+from analysis.files import aside, made, plainly, read_arrays, read_parquet, write_bytes, write_parquet
 from analysis.probes import Probes
 from analysis.schema import RUNS, SCHEMA_VERSION, schema, spec_column, unify
 from analysis.snapshots import Snapshots
@@ -203,7 +203,7 @@ class Store:
     def write_digest(self, block: str, ledger: pa.Table, rows: pa.Table) -> None:
         """Put a block's digests in place; the caller holds the lock."""
         steps = dict(zip(ledger["run_id"].to_pylist(), ledger["steps"].to_pylist(), strict=True))
-        _made(self.path / "digests")
+        made(self.path / "digests")
         write_parquet(self.digest_path(block), digest_rows(rows, steps=steps))
 
     @contextlib.contextmanager
@@ -278,7 +278,7 @@ class Store:
 
     def save_sweep(self, record: Mapping[str, Any]) -> None:
         """Write a sweep's record, and its resolved YAML beside it."""
-        folder = _made(self.sweep_dir(record["name"]))
+        folder = made(self.sweep_dir(record["name"]))
         write_bytes(folder / "sweep.json", json.dumps(record, indent=1).encode())
         write_bytes(folder / "sweep.yaml", str(record.get("yaml", "")).encode())
 
@@ -310,7 +310,7 @@ class Store:
 
     def save_trials(self, sweep: str, table: pa.Table) -> None:
         """Replace the table of a search's trials."""
-        write_parquet(_made(self.sweep_dir(sweep)) / "trials.parquet", table)
+        write_parquet(made(self.sweep_dir(sweep)) / "trials.parquet", table)
 
     def trials(self, sweep: str) -> pa.Table | None:
         """TRIALS: one row a trial of a search; None where the sweep is none, or has asked nothing yet."""
@@ -319,7 +319,7 @@ class Store:
 
     def save_cohort(self, sweep: str, cohort: str, record: Mapping[str, Any]) -> None:
         """Write what a worker needs to know of a cohort."""
-        folder = _made(self.sweep_dir(sweep) / "cohorts")
+        folder = made(self.sweep_dir(sweep) / "cohorts")
         write_bytes(folder / f"{cohort}.json", json.dumps(record).encode())
 
     def cohort(self, sweep: str, cohort: str) -> dict[str, Any]:
@@ -349,15 +349,6 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     if "://" in text and not text.startswith("file://"):
         raise StoreError(f"{text}: stores on object storage are not supported yet; give a local or mounted path")
     return Path(text.removeprefix("file://")).expanduser().absolute()
-
-
-def _made(folder: Path) -> Path:
-    """A folder, made if need be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written ({plainly(error)})") from None
-    return folder
 
 
 def new_block() -> str:
