@@ -48,7 +48,7 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         axes.scatter(rows["importance"], y, color=style.BLUE, s=26, zorder=3)
         axes.set_yticks(y, [axis_label(name) for name in rows["setting"]])
         axes.set_ylim(-0.6, rows.height - 0.4)
-        axes.set_xlabel(f"importance for {objective_words(label)} [share of variance]")
+        axes.set_xlabel(f"importance for {objective_words(label)}\n[share of variance]")
     return figure
 
 
