@@ -19,6 +19,7 @@ from analysis.levels import crossings, facts, require_levels
 from analysis.panel import OVER, Panel, panel
 from analysis.schema import RUNS
 from analysis.store import Store
+from analysis.usual import DEFAULT_DETECTOR
 
 __all__ = [
     "DETECTORS",
@@ -72,7 +73,7 @@ DROPS_SCHEMA: dict[str, pl.DataType] = {
 
 
 def detect_events(
-    metrics: pl.LazyFrame, *, runs: pl.DataFrame, detector: str | Detector = "contrast-1"
+    metrics: pl.LazyFrame, *, runs: pl.DataFrame, detector: str | Detector = DEFAULT_DETECTOR
 ) -> pl.DataFrame:
     """EVENTS of the given runs from their METRICS rows; `stored_events` reads the store's digests instead.
 
@@ -96,7 +97,7 @@ def detect_events(
 
 
 def stored_events(
-    store: Store, *, run_ids: Collection[str] | None = None, detector: str | Detector = "contrast-1"
+    store: Store, *, run_ids: Collection[str] | None = None, detector: str | Detector = DEFAULT_DETECTOR
 ) -> pl.DataFrame:
     """EVENTS of a store's runs (of these only, where given) from the digests that it keeps; see `detect_events`.
 

@@ -16,6 +16,7 @@ from analysis.digest import digest as digest_of
 from analysis.mapping_axes import below, with_mapping_axes
 from analysis.store import Store
 from analysis.trials import Search, search_of
+from analysis.usual import DEFAULT_DETECTOR, judge_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def open_study(store: Store, *, sweep: str, detector: str | Detector | None = No
     """
     record = store.sweep(sweep)
     run_ids: list[str] = list(dict.fromkeys(record["runs"]))
-    detector = detector or record.get("detector") or "contrast-1"
+    detector = detector or judge_of(record)
     chosen = detector_named(detector) if isinstance(detector, str) else detector
     rows = frames.runs(store, run_ids=run_ids)
     metrics = frames.metrics(store, run_ids=run_ids)
@@ -121,7 +122,7 @@ def study_of(
     *,
     metrics: pl.LazyFrame,
     record: Mapping[str, Any],
-    detector: Detector = DETECTORS["contrast-1"],
+    detector: Detector = DETECTORS[DEFAULT_DETECTOR],
     digest: pl.DataFrame | None = None,
     trials: pl.DataFrame | None = None,
 ) -> Study:

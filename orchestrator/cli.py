@@ -335,12 +335,13 @@ def export(store: str, names: tuple[str, ...], detector: str | None, out: Path, 
 @json_option
 def events(store: str, name: str | None, detector: str | None, out: Path | None, as_json: bool) -> None:
     """Print the EVENTS table, one row a run, or write it."""
+    from analysis.usual import judge_of
     from orchestrator.status import chosen_sweeps, events_table
 
     _check_table(out)
     opened = open_store_at(store)
     record = opened.sweep(chosen_sweeps(opened, name=name)[0]) if name else {}
-    table = events_table(opened, detector=detector or record.get("detector"), runs=record.get("runs"))
+    table = events_table(opened, detector=detector or judge_of(record), runs=record.get("runs"))
     if out is not None:
         _write_table(table, out)
         click.echo(f"{len(table):,} events written to {out}", err=True)

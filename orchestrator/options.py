@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from analysis.usual import DEFAULT_DETECTOR
+
 DEFAULT_STORE = "eureka-store"
-DEFAULT_DETECTOR = "contrast-1"
 
 _store_default: dict[str, Any] = {"envvar": "EUREKA_STORE", "default": DEFAULT_STORE}
 sweep_argument = click.argument("sweep", metavar="SWEEP")

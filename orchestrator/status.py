@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from analysis.usual import DEFAULT_DETECTOR, judge_of
 from orchestrator.errors import BadRequest
-from orchestrator.options import DEFAULT_DETECTOR
 from workloads.errors import near_miss
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def judged(standing: Standing, *, record: Mapping[str, Any], events: pl.DataFram
 def judged_by(store: Store, standing: Standing, *, detector: str | None) -> Standing:
     """A standing with what a detector says, or the sweep's own where none is given."""
     record = store.sweep(standing.sweep)
-    events = events_table(store, detector=detector or record.get("detector"), runs=record["runs"])
+    events = events_table(store, detector=detector or judge_of(record), runs=record["runs"])
     return judged(standing, record=record, events=events)
 
 

@@ -26,6 +26,7 @@ from analysis.estimate import config_table
 from analysis.files import read_arrays
 from analysis.store import Store
 from analysis.study import Study, study_of
+from analysis.usual import DEFAULT_DETECTOR, judge_of
 from orchestrator import published
 from orchestrator.errors import BadRequest
 from orchestrator.serve.ledger import Ledger
@@ -33,7 +34,6 @@ from orchestrator.status import LEDGER_COLUMNS, Standing, chosen_sweeps, standin
 
 FIRST_S, WAIT_S = 1.0, 0.3  # a request waits so long for the first news, and for later ones, then takes what there is
 REST = 4.0  # a view that took t seconds to make is left as it is for so many t
-USUAL = "contrast-1"  # who judges where a sweep names nobody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,8 @@ class Live:
 
     def __init__(self, store: Store, *, only: str | None = None):
         self.store, self.only = store, only
-        self.ledger = Ledger(store, detector=DETECTORS[USUAL])
-        self._ledgers = {USUAL: self.ledger}  # by detector
+        self.ledger = Ledger(store, detector=DETECTORS[DEFAULT_DETECTOR])
+        self._ledgers = {DEFAULT_DETECTOR: self.ledger}  # by detector
         self.sweeps: dict[str, Seen] = {}
         self.trouble = ""
         self._keys: dict[str, tuple[Any, ...]] = {}
@@ -147,8 +147,7 @@ class Live:
 
     def _ledger_of(self, record: Mapping[str, Any]) -> Ledger:
         """The ledger as a sweep's own detector judges it; a detector that this eureka does not know is passed over."""
-        name = record.get("detector")
-        detector = DETECTORS.get(name, DETECTORS[USUAL]) if isinstance(name, str) else DETECTORS[USUAL]
+        detector = DETECTORS.get(judge_of(record), DETECTORS[DEFAULT_DETECTOR])
         if detector.name not in self._ledgers:
             made = Ledger(self.store, detector=detector)
             made.read_new()

@@ -11,6 +11,7 @@ determine every reading, to the bit.
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -44,9 +45,9 @@ class Intervention(Frozen):
         """What would have to be otherwise; empty where the run can take it."""
         return ""
 
+    @abstractmethod
     def readings(self, bench: Bench) -> Iterator[Reading]:
         """What comes of it."""
-        raise NotImplementedError
 
     @property
     def options(self) -> str:
