@@ -6,7 +6,7 @@ ARGS   ?=
 BIN    := .venv/bin
 PIP     = $(BIN)/pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: install quickstart gallery test test-slow lab lint bench clean
+.PHONY: install quickstart gallery test test-slow lab lint bench clean chaos fuzz audit
 
 install: .venv/installed
 
@@ -26,6 +26,15 @@ test-slow: .venv/tested              ## ten thousand steps of every variant; do 
 
 lab: .venv/tested                    ## real ssh, Ray and Slurm on four hosts in namespaces; needs root, skips with a reason
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m lab tests/lab -s -rs $(ARGS)
+
+chaos: .venv/tested                  ## faults of every kind, seeded: make chaos ARGS="--faults 500 --seed 7 --write" (tests/chaos/RESULTS.md)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: .venv/tested                   ## damaged and hostile inputs: make fuzz ARGS="sweep ledger --inputs 10000 --seed 3" (tests/fuzz/README.md)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(ARGS)
+
+audit: .venv/audit/bin/pip-audit     ## known vulnerabilities of the pinned packages; needs the network, and fails without it
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt $(ARGS)
 
 lint: .venv/linted
 	$(BIN)/ruff check .
@@ -52,6 +61,10 @@ clean:
 .venv/benched: .venv/tested
 	$(PIP) -e '.[bench]'
 	touch $@
+
+.venv/audit/bin/pip-audit: .venv/installed
+	$(BIN)/python -m venv .venv/audit
+	.venv/audit/bin/pip --disable-pip-version-check install --quiet 'pip-audit>=2.7'
 
 .venv/linted: .venv/installed
 	$(PIP) -e '.[lint]'

@@ -121,7 +121,8 @@ def _coded(curves: pa.Table) -> pa.DictionaryArray:
 
 def _placed(curves: pa.Table, *, ids: pa.DictionaryArray, steps: Mapping[str, int], bin_steps: int) -> _Rows:
     run, step, names = ids.indices.to_numpy(zero_copy_only=False), curves["step"].to_numpy(), ids.dictionary
-    numbers = [bin_numbers(max(steps[name], 1), bin_steps=bin_steps) for name in names.to_pylist()]
+    known = (steps.get(name, 0) for name in names.to_pylist())  # a filtered table's dictionary keeps all names
+    numbers = [bin_numbers(max(n, 1), bin_steps=bin_steps) for n in known]
     offsets = np.cumsum([0, *(own[-1] + 1 for own in numbers)])
     bins = np.empty(len(run), np.int64)
     bounds = [*_starts(run), len(run)]

@@ -101,6 +101,8 @@ def stored_events(
 ) -> pl.DataFrame:
     """EVENTS of a store's runs (of these only, where given) from the digests that it keeps; see `detect_events`.
 
+    What a registered detector said of a run is kept in the store, so that only runs that are new are judged.
+
     Returns:
         One row a committed run, sorted by run_id; none for a store without runs.
 
@@ -109,19 +111,20 @@ def stored_events(
 
     Checked by: test_detect_store.py::test_events_from_stored_digests_are_those_of_the_curves
     """
+    from analysis.kept_events import known_events  # which builds on this file
+
     chosen = detector_named(detector) if isinstance(detector, str) else detector
     rows = frames.runs(store, run_ids=run_ids, columns=_columns_for(chosen))
     if rows.is_empty():
         return pl.DataFrame(schema=EVENTS_SCHEMA)
-    binned = frames.digest(store, metric=chosen.metric, run_ids=run_ids, bin_steps=chosen.bin_steps)
-    return events_of(binned, runs=rows, detector=chosen)
+    return known_events(store, runs=rows, detector=chosen)
 
 
 def _columns_for(detector: Detector) -> list[str]:
     """What a detector reads of RUNS, and every level that a refusal would list."""
     levels = [level for level in (detector.floor, detector.plateau) if isinstance(level, str)]
     known = [column.name for column in RUNS if column.name.startswith("level.")]
-    return list(dict.fromkeys(["run_id", "config_id", "status", "steps", *known, *levels]))
+    return list(dict.fromkeys(["run_id", "block", "config_id", "status", "steps", *known, *levels]))
 
 
 def events_of(digest: pl.DataFrame, *, runs: pl.DataFrame, detector: Detector) -> pl.DataFrame:

@@ -4,6 +4,9 @@
 class AnalysisError(Exception):
     """A request that the tables cannot answer; the message is one line and says what would."""
 
+    def __init__(self, message: str = ""):
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
 
 class NoRuns(AnalysisError):
     """No run is left to estimate from."""

@@ -1,17 +1,20 @@
 """The store's tables as Polars frames: the one place where the two meet."""
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+from polars.io.plugins import register_io_source
 
 from analysis.bins import BIN_STEPS, digest_rows, is_current
 from analysis.digest import DIGEST_SCHEMA, require_metric
 from analysis.errors import StoreError
 from analysis.files import read_parquet, read_schema
+from analysis.object_path import File, fetch
 from analysis.store import Store
+from analysis.vouched import DOCTOR, verified
 
 METRICS_SCHEMA = {"run_id": pl.String, "block": pl.String, "step": pl.Int32}
 _MOST_TRIES = 3  # how often a reader follows files that a merge moves under it
@@ -31,21 +34,54 @@ def metrics(store: Store, *, run_ids: Collection[str] | None = None) -> pl.LazyF
 
     A row counts only where its (run_id, block) is in RUNS, so nothing of an attempt that was never committed is read. A
     block's file holds rows of its own runs alone, so blocks without any of the given runs are not opened, and
-    blocks whose runs are all wanted need no look at each row.
+    blocks whose runs are all wanted need no look at each row. What is read is checked when it is.
     """
     ledger = runs(store, columns=["run_id", "block"])
     wanted = ledger if run_ids is None else ledger.filter(pl.col("run_id").is_in(list(run_ids)))
     whole = set(ledger["block"]) - set(ledger.join(wanted, on="run_id", how="anti")["block"])
     some = wanted.partition_by("block", as_dict=True)
-    files = []
-    for path in store.metrics_paths():
+    paths, files = list[Path](), list[pl.LazyFrame]()
+    for path in store.metrics_paths([str(block) for (block,) in some]):
         if (part := some.get((Path(path).stem,))) is not None:
+            paths.append(Path(path))
             rows = pl.scan_parquet(path).with_columns(pl.col("run_id", "block").cast(pl.String))
             is_whole = Path(path).stem in whole
             files.append(rows if is_whole else rows.filter(pl.col("run_id").is_in(part["run_id"].implode())))
     if not files:
         return pl.LazyFrame(schema=METRICS_SCHEMA | {"loss": pl.Float32, "accuracy": pl.Float32})
-    return pl.concat(files, how="diagonal")
+    return _checked(files, paths=paths)
+
+
+def _checked(files: list[pl.LazyFrame], *, paths: list[Path]) -> pl.LazyFrame:
+    """Rows of files whose checksums are compared when they are collected, of what is read; Polars compares none."""
+    with _plainly(paths):
+        rows = pl.concat(files, how="diagonal")
+        schema = rows.collect_schema()
+
+    def read(
+        columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _: int | None
+    ) -> Iterator[pl.DataFrame]:
+        filtered = [] if predicate is None else predicate.meta.root_names()
+        wanted = {*(schema if columns is None else columns), *filtered}
+        for path in paths:
+            verified(path, unread=set(schema) - wanted)
+        found = rows if predicate is None else rows.filter(predicate)
+        found = found if columns is None else found.select(columns)
+        with _plainly(paths):
+            yield from (found if n_rows is None else found.head(n_rows)).collect_batches(engine="streaming")
+
+    return register_io_source(read, schema=schema)
+
+
+@contextlib.contextmanager
+def _plainly(paths: list[Path]) -> Iterator[None]:
+    """Say of damaged files in one line which they are."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        for path in paths:
+            verified(path)
+        raise StoreError(f"{paths[0].parent}: not readable ({str(error).splitlines()[0]})") from None
 
 
 def digest(
@@ -77,7 +113,8 @@ def digest(
             return _digest(store, metric=metric, run_ids=run_ids, bin_steps=bin_steps)
         except StoreError as error:
             if last or store.blocks() == blocks:  # no merge explains it
-                raise StoreError(f"{error}; `eureka doctor {store.path}` says what is wrong") from None
+                plain = str(error).removesuffix(DOCTOR)
+                raise StoreError(f"{plain}; `eureka doctor {store.path}` says what is wrong") from None
     raise AssertionError("the last try returns or raises")
 
 
@@ -101,7 +138,8 @@ def _digest(store: Store, *, metric: str, run_ids: Collection[str] | None, bin_s
 
 def _stored(store: Store, *, metric: str, trained: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The stored digests of a metric, and the runs that have none of any metric."""
-    current = [path for block in trained["block"].unique().sort() if _is_current(path := store.digest_path(block))]
+    paths = fetch([store.digest_path(block) for block in trained["block"].unique().sort()])
+    current = [verified(path) for path in paths if _is_current(path)]
     if not current:
         return pl.DataFrame(schema=DIGEST_SCHEMA), trained
     rows = pl.scan_parquet(current).join(trained.lazy(), on=["run_id", "block"], how="semi")
@@ -112,15 +150,15 @@ def _stored(store: Store, *, metric: str, trained: pl.DataFrame) -> tuple[pl.Dat
     return found, missing
 
 
-def _is_current(path: Path) -> bool:
+def _is_current(path: File) -> bool:
     """Whether a digest file is there, readable, and of this definition."""
     try:
-        return is_current(read_schema(path).metadata or {})
+        return is_current(read_schema(path, is_scanned=True).metadata or {})
     except StoreError:
         return False
 
 
-def _made(path: Path, *, metric: str, runs: pl.DataFrame, bin_steps: int) -> pl.DataFrame:
+def _made(path: File, *, metric: str, runs: pl.DataFrame, bin_steps: int) -> pl.DataFrame:
     """A block's digest made from its curves."""
     curves = read_parquet(path, columns=["run_id", "step", metric], coded=("run_id",))
     steps = dict(runs.select("run_id", "steps").iter_rows())

@@ -9,17 +9,16 @@ probe, the earlier file counts.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.files import made, read_parquet, write_parquet
+from analysis.errors import StoreError
+from analysis.files import made, names_in, plainly, read_parquet, write_parquet
+from analysis.object_path import File, fetch
 from analysis.schema import Column, schema
 
 PROBES = (
@@ -42,7 +41,7 @@ PROBES = (
 class Probes:
     """The probes of one store."""
 
-    folder: Path
+    folder: File
 
     def known(self) -> set[str]:
         """Ids of all probes that were computed."""
@@ -63,19 +62,34 @@ class Probes:
         seen: set[str] = set()
         found = [schema(PROBES).empty_table()]
         for path in self._files():
-            table = read_parquet(path)
+            table = _read(path)
             fresh = sorted(set(_column(path, "probe_id")) - seen)
             found.append(table.filter(pc.is_in(table["probe_id"], pa.array(fresh, pa.string()))))
             seen |= set(fresh)
         return pa.concat_tables(found)
 
-    def _files(self) -> list[Path]:
-        with contextlib.suppress(FileNotFoundError):
-            names = [entry.name for entry in os.scandir(self.folder)]
-            return [self.folder / name for name in sorted(names) if name.endswith(".parquet") and name[0] != "."]
-        return []
+    def _files(self) -> list[File]:
+        try:
+            names = names_in(self.folder)
+        except OSError as error:
+            raise StoreError(f"{self.folder}: cannot be read ({plainly(error)})") from None
+        return fetch([self.folder / name for name in names if name.endswith(".parquet")])
 
 
-def _column(path: Path, name: str) -> list[str]:
-    values: list[str] = read_parquet(path, columns=[name])[name].unique().to_pylist()
+def _read(path: File, *, columns: Sequence[Column] = PROBES) -> pa.Table:
+    """Columns of a file, as they are written.
+
+    Raises:
+        StoreError: it is damaged, or has others.
+    """
+    names = [column.name for column in columns]
+    try:
+        return read_parquet(path, columns=names).select(names).cast(schema(tuple(columns)))
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise StoreError(f"{path}: not readable (no table of probes: {plainly(error)})") from None
+
+
+def _column(path: File, name: str) -> list[str]:
+    only = [column for column in PROBES if column.name == name]
+    values: list[str] = _read(path, columns=only)[name].drop_null().unique().to_pylist()
     return values

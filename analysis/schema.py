@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from analysis.errors import StoreError
+
 SCHEMA_VERSION = 1
 
 
@@ -32,9 +34,9 @@ RUNS = (
     Column("traceback", pa.string(), "-", "of a failed run; null otherwise"),
     Column("steps", pa.int64(), "optimiser steps", "rows in METRICS: steps 0 to steps-1"),
     Column("online_event_step", pa.int64(), "optimiser steps", "where the online stop rule saw the event; null: not"),
-    Column("level.loss_chance", pa.float64(), "nats", "loss of knowing nothing"),
-    Column("level.loss_plateau", pa.float64(), "nats", "loss of the best answer without the hidden step"),
-    Column("level.loss_floor", pa.float64(), "nats", "loss of the best answer"),
+    Column("level.loss_chance", pa.float64(), "nats, or squared", "loss of knowing nothing"),
+    Column("level.loss_plateau", pa.float64(), "nats, or squared", "loss of the best answer without the hidden step"),
+    Column("level.loss_floor", pa.float64(), "nats, or squared", "loss of the best answer"),
     Column("level.accuracy_chance", pa.float64(), "fraction", "accuracy of knowing nothing"),
     Column("level.accuracy_plateau", pa.float64(), "fraction", "accuracy of the best answer without the hidden step"),
     Column("level.accuracy_ceiling", pa.float64(), "fraction", "accuracy of the best answer"),
@@ -54,7 +56,7 @@ METRICS = (
     Column("run_id", pa.string(), "-", "joins RUNS; dictionary-encoded in the file"),
     Column("block", pa.string(), "-", "joins RUNS; rows without their pair there are no one's"),
     Column("step", pa.int32(), "optimiser steps", "updates made before this step's loss was computed"),
-    Column("loss", pa.float32(), "nats", "mean training loss of the step's fresh batch"),
+    Column("loss", pa.float32(), "nats, or squared", "mean training loss of the step's fresh batch"),
     Column("accuracy", pa.float32(), "fraction", "share of right answers in that batch"),
     Column("grad_norm", pa.float32(), "-", "norm of the run's whole gradient, before clipping"),
 )
@@ -90,4 +92,8 @@ def spec_column(kind: type) -> pa.DataType:
 
 def unify(tables: list[pa.Table]) -> pa.Table:
     """Rows of tables whose dotted columns differ: missing ones are null, nulls take the others' type."""
-    return pa.concat_tables(tables, promote_options="permissive") if tables else schema(RUNS).empty_table()
+    try:
+        return pa.concat_tables(tables, promote_options="permissive") if tables else schema(RUNS).empty_table()
+    except pa.ArrowException as error:
+        first = str(error).partition("\n")[0]
+        raise StoreError(f"runs: tables do not go together ({first}); `eureka doctor` says which are damaged") from None

@@ -8,23 +8,22 @@ moment the run passes the step; the ledger alone says whether the run is done.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from analysis.errors import StoreError
-from analysis.files import aside, made, read_arrays
+from analysis.files import made, names_in, plainly, read_arrays, write_arrays
+from analysis.object_path import File
+from analysis.records import named
 
 
 @dataclass(frozen=True)
 class Snapshots:
     """The snapshots of one store."""
 
-    folder: Path
+    folder: File
 
     def save(self, run_id: str, step: int, weights: Mapping[str, np.ndarray]) -> None:
         """Keep a run's weights after `step` updates, one array a parameter.
@@ -33,8 +32,7 @@ class Snapshots:
             StoreError: the file could not be written.
         """
         made(self.folder)
-        with aside(self.path(run_id, step)) as handle:
-            np.savez(handle, **dict(weights))  # type: ignore[arg-type]  # its stub takes an array for `allow_pickle`
+        write_arrays(self.path(run_id, step), weights)
 
     def load(self, run_id: str, step: int) -> dict[str, np.ndarray]:
         """What `save` wrote.
@@ -43,7 +41,11 @@ class Snapshots:
             StoreError: it is not there, saying which are; or damaged.
         """
         path = self.path(run_id, step)
-        if not path.exists():
+        try:
+            is_there = path.exists()
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read ({plainly(error)})") from None
+        if not is_there:
             there = ", ".join(map(str, self.steps(run_id))) or "none"
             raise StoreError(
                 f"{self.folder.parent}: no snapshot of run {run_id} after {step} updates; there are: {there}."
@@ -58,12 +60,13 @@ class Snapshots:
 
     def there(self) -> list[tuple[str, int]]:
         """Every snapshot as (run_id, updates made)."""
-        names: list[str] = []
-        with contextlib.suppress(FileNotFoundError):
-            names = [entry.name for entry in os.scandir(self.folder)]
-        stems = [name.removesuffix(".npz").rpartition("-") for name in sorted(names) if name.endswith(".npz")]
-        return [(run, int(step)) for run, _, step in stems if run and run[0] != "." and step.isdecimal()]
+        try:
+            names = names_in(self.folder)
+        except OSError as error:
+            raise StoreError(f"{self.folder}: cannot be read ({plainly(error)})") from None
+        stems = [name.removesuffix(".npz").rpartition("-") for name in names if name.endswith(".npz")]
+        return [(run, int(step)) for run, _, step in stems if run and step.isdecimal()]
 
-    def path(self, run_id: str, step: int) -> Path:
+    def path(self, run_id: str, step: int) -> File:
         """Where a snapshot lies."""
-        return self.folder / f"{run_id}-{step}.npz"
+        return self.folder / f"{named(run_id, what='run_id')}-{step}.npz"

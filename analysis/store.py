@@ -4,29 +4,27 @@
     STORE/runs/BLOCK.parquet             ledger: the runs that were committed together
     STORE/metrics/BLOCK.parquet          their curves, whole: one row a (run_id, step)
     STORE/digests/BLOCK.parquet          the same curves as about a hundred bins each: what analyses read
+    STORE/events/DETECTOR.parquet        what a detector said of them: a cache, which may be thrown away
     STORE/checkpoints/COHORT.npz         latest state of an unfinished cohort, by run
     STORE/snapshots/RUN-STEP.npz         a run's weights after so many updates, where its spec asks for them
     STORE/probes/BLOCK.parquet           what interventions on snapshots gave
     STORE/sweeps/NAME/…                  a sweep's record, resolved YAML, cohorts, reports; a search's study and trials
 
 A run's curve is written when the run ends, under the same block name as its ledger row, so no
-reader meets rows of an unfinished run. A commit holds the store's lock, notes its block in a
-journal, renames the metrics and their digests into place, then the ledger file, then clears the
-journal: whoever takes the lock next finishes or removes what a killed writer left. A run that is
-already in the ledger is dropped under the same lock, so an attempt that was given up for dead
-cannot double it. A digest can be missing (a store of before there were any) and is then made
+reader meets rows of an unfinished run. How a block joins the ledger, all or nothing, is the place's
+business: a folder has a lock and a journal (`local_place.py`), a bucket a log (`object_place.py`). In
+either, a run that is already in the ledger is dropped by whoever commits it again, so an attempt that
+was given up for dead cannot double it. A digest can be missing (a store of before there were any) and is then made
 from the curves by whoever asks, and kept by the next `compact`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import re
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,84 +35,93 @@ import pyarrow.compute as pc
 
 from analysis.bins import digest_rows
 from analysis.errors import StoreError
-from analysis.files import aside, made, plainly, read_arrays, read_parquet, write_bytes, write_parquet
+from analysis.files import (
+    made,
+    names_in,
+    plainly,
+    read_arrays,
+    read_json,
+    read_parquet,
+    remove,
+    stamp_of,
+    write_arrays,
+    write_bytes,
+    write_json,
+    write_parquet,
+)
+from analysis.object_path import File, fetch
+from analysis.place import MARKER as _MARKER
+from analysis.place import Stamp, T, place_of
 from analysis.probes import Probes
+from analysis.records import cohort_record, named, sweep_record
 from analysis.schema import RUNS, SCHEMA_VERSION, schema, spec_column, unify
 from analysis.snapshots import Snapshots
 
-_MARKER = "eureka.json"
+MARKER = {"schema_version": SCHEMA_VERSION, "checksums": True}  # of a store whose every file has its checksum
+_MOST_TRIES = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class Store:
-    """A store on a local or shared file system.
+    """A store on a local or shared file system, or in a bucket.
 
     Args:
-        path: the store's directory, which must be one; `Store.create` makes it.
+        path: the store's directory or address, which must be one; `Store.create` makes it.
+        waits: for a bucket that does not answer yet, since another process has just reached it.
 
     Raises:
         StoreError: there is no store, or one of a newer layout.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = local_path(path)
+    def __init__(self, path: str | os.PathLike[str] | File, *, waits: bool = False):
+        self.place = place_of(str(path), waits=waits)
+        self.path: File = self.place.path
         marker = self.path / _MARKER
+        if not isinstance(self.path, Path):
+            self.stamps()  # says what is wrong where the bucket cannot be read at all
         try:
-            version = json.loads(marker.read_text())["schema_version"]
+            version = read_json(marker)["schema_version"]
         except FileNotFoundError:
             raise StoreError(f"{self.path}: no store here; `eureka run SWEEP --store {self.path}` makes one") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{marker}: not a store's marker ({plainly(error)})") from None
+        except (StoreError, KeyError) as error:
+            way_out = f"`eureka doctor {self.path}` says more"
+            raise StoreError(f"{marker}: not a store's marker ({plainly(error)}); {way_out}") from None
         if not isinstance(version, int) or version > SCHEMA_VERSION:
             raise StoreError(
-                f"{self.path}: written by a newer eureka (layout {version}; this one knows {SCHEMA_VERSION})"
+                f"{self.path}: written by a newer eureka (layout {version!r:.60}; this one knows {SCHEMA_VERSION})"
             )
         self.snapshots = Snapshots(self.path / "snapshots")
         self.probes = Probes(self.path / "probes")
         self._seen: set[str] = set()
         self._status: dict[str, str] = {}
+        self._saved: dict[str, tuple[Stamp, dict[str, int]]] = {}
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> Store:
+    def create(cls, path: str | os.PathLike[str] | File) -> Store:
         """Open a store for writing; make it where there is nothing yet.
 
         Raises:
             StoreError: the place is not writable, or holds something that is not a store.
         """
-        root = local_path(path)
+        place = place_of(str(path))
         try:
-            if root.exists() and not root.is_dir():
-                raise StoreError(f"{root}: a file, not a store; give another --store")
-            root.mkdir(parents=True, exist_ok=True)
-            marker = root / _MARKER
-            own = (".lock", f".{_MARKER}.")  # the second: another process is making the same store
-            strangers = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(own))
-            if strangers and not marker.exists():
-                raise StoreError(f"{root}: not a store, and not empty ({strangers[0]} …); give another --store")
-            with (root / ".lock").open("a"):
-                pass
-            if not marker.exists():
-                write_bytes(marker, json.dumps({"schema_version": SCHEMA_VERSION}).encode())
-            for part in ("runs", "metrics", "digests", "checkpoints", "sweeps"):
-                (root / part).mkdir(exist_ok=True)
+            place.make(MARKER)
         except OSError as error:
-            raise StoreError(f"{root}: cannot be written ({plainly(error)}); give another --store") from None
-        return cls(root)
+            raise StoreError(f"{place.path}: cannot be written ({plainly(error)}); give another --store") from None
+        return cls(place.path)
 
     # -- ledger and curves -------------------------------------------------------------------
 
     def statuses(self) -> dict[str, str]:
         """Every committed run and its status; reads only what is new since the last call."""
-        for path in self.files("runs"):
-            if path.name not in self._seen:
-                table = read_parquet(path, columns=["run_id", "status"])
-                self._status.update(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
-                self._seen.add(path.name)
+        for block, table in self._ledgers(columns=["run_id", "status"], but=self._seen).items():
+            self._status.update(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+            self._seen.add(block)
         return self._status
 
     def runs_table(self, columns: list[str] | None = None) -> pa.Table:
         """RUNS: one row a committed run, dotted columns of all tasks side by side; ask for `run_id` among others."""
-        table = unify([read_parquet(path, columns=columns) for path in self.files("runs")])
+        table = unify(list(self._ledgers(columns=columns).values()))
         ids = table["run_id"]
         if len(ids.unique()) < len(ids):  # a merge under way shows a run in both its old and its new block
             first = pa.table({"run_id": ids, "row": np.arange(len(ids))}).group_by("run_id").aggregate([("row", "min")])
@@ -123,27 +130,60 @@ class Store:
 
     def blocks(self) -> list[str]:
         """Names of the committed blocks, oldest first."""
-        return [path.stem for path in self.files("runs")]
+        return list(self.stamps())
 
-    def runs_path(self, block: str) -> Path:
+    def stamps(self) -> dict[str, Stamp]:
+        """The committed blocks, oldest first; one with another stamp than before holds something else.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        try:
+            return self.place.stamps()
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read ({plainly(error)})") from None
+
+    def _ledgers(self, *, columns: list[str] | None, but: Collection[str] = ()) -> dict[str, pa.Table]:
+        """The ledger by block, but for some; follows files that a merge moves meanwhile."""
+        for last in (False,) * (_MOST_TRIES - 1) + (True,):
+            blocks = [block for block in self.blocks() if block not in but]
+            try:
+                paths = fetch([self.runs_path(block) for block in blocks])
+                return {path.stem: read_parquet(path, columns=columns) for path in paths}
+            except StoreError:
+                if last or blocks == [block for block in self.blocks() if block not in but]:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    def runs_path(self, block: str) -> File:
         """A block's ledger file."""
-        return self.path / "runs" / f"{block}.parquet"
+        return self.path / "runs" / f"{named(block, what='block')}.parquet"
 
-    def metrics_path(self, block: str) -> Path:
+    def metrics_path(self, block: str) -> File:
         """A block's curves; there is no file where all its runs failed."""
-        return self.path / "metrics" / f"{block}.parquet"
+        return self.path / "metrics" / f"{named(block, what='block')}.parquet"
 
-    def digest_path(self, block: str) -> Path:
+    def digest_path(self, block: str) -> File:
         """A block's digests; there may be no file, and then they are to be made from its curves."""
-        return self.path / "digests" / f"{block}.parquet"
+        return self.path / "digests" / f"{named(block, what='block')}.parquet"
 
-    def metrics_paths(self) -> list[str]:
-        """METRICS files that belong to a ledger file, in order."""
-        committed = set(self.blocks())
-        return [str(path) for path in self.files("metrics") if path.stem in committed]
+    def events_path(self, detector: str) -> File:
+        """What a detector said of the store's runs; there may be no file, and then it is asked again."""
+        return self.path / "events" / f"{named(detector, what='detector')}.parquet"
+
+    def metrics_paths(self, blocks: Collection[str] | None = None) -> list[str]:
+        """METRICS files of committed blocks, or of some of them, in order; those of a bucket are copied here first."""
+        committed = set(self.blocks() if blocks is None else blocks)
+        paths = fetch([path for path in self.files("metrics") if path.stem in committed])
+        return [str(path if isinstance(path, Path) else path.here()) for path in paths]
 
     def commit(
-        self, runs: Sequence[Mapping[str, Any]], curves: Sequence[pa.Table], *, types: Mapping[str, type]
+        self,
+        runs: Sequence[Mapping[str, Any]],
+        curves: Sequence[pa.Table],
+        *,
+        types: Mapping[str, type],
+        may: Callable[[], object] = lambda: None,
     ) -> list[str]:
         """Add ended runs, all at once or not at all.
 
@@ -151,6 +191,7 @@ class Store:
             runs: RUNS rows by column name; `block`, `ended_at` and `schema_version` are filled in here.
             curves: METRICS rows of the runs (run_id, step, metrics), a table a run; failed runs have none.
             types: Python type of each dotted column, so that a column of nulls is typed, too.
+            may: called when nobody else can write any more; raises where the writer has lost its licence meanwhile.
 
         Returns:
             The run_ids added: those that were not in the ledger yet.
@@ -158,7 +199,9 @@ class Store:
         Raises:
             StoreError: the files could not be written; nothing was added.
         """
-        with self.locked():
+
+        def add() -> list[str]:
+            may()
             known = self.statuses()
             fresh = {row["run_id"]: row for row in runs if row["run_id"] not in known}
             if fresh:
@@ -168,37 +211,58 @@ class Store:
                 wanted = [table for table in curves if table["run_id"][0].as_py() in fresh]
                 self.write_block(block, ledger, wanted)
                 self.statuses()
-        return list(fresh)
+            return list(fresh)
+
+        return self.in_turn(add)
 
     def online_events(self, run_ids: Collection[str]) -> int:
         """How many of the runs had their event seen by the online rule."""
-        table = unify([read_parquet(path, columns=["run_id", "online_event_step"]) for path in self.files("runs")])
+        table = unify(list(self._ledgers(columns=["run_id", "online_event_step"]).values()))
         rows = zip(table["run_id"].to_pylist(), table["online_event_step"].to_pylist(), strict=True)
         return len({run for run, step in rows if step is not None and run in run_ids})
 
     def forget_failed(self, run_ids: Collection[str]) -> None:
         """Take the failed rows of these runs out of the ledger, so that they are trained again."""
-        with self.locked():
+
+        def forget() -> None:
             again = {run for run, status in self.statuses().items() if status == "failed" and run in run_ids}
-            for path in self.files("runs") if again else ():
-                table = read_parquet(path)
+            for block in self.blocks() if again else ():
+                table = read_parquet(self.runs_path(block))
                 keep = pc.invert(pc.is_in(table["run_id"], pa.array(sorted(again))))
                 if not pc.all(keep).as_py():
-                    write_parquet(path, table.filter(keep))
+                    self.merge([block], table.filter(keep))
             for run in again:
                 del self._status[run]
+
+        self.in_turn(forget)
+
+    def merge(self, blocks: Sequence[str], ledger: pa.Table) -> int:
+        """Put one block in place of several, with some of their runs; gives its METRICS rows. Only within a turn."""
+        block, curves = new_block(), []
+        for old in blocks:
+            path = self.metrics_path(old)
+            if path.exists():
+                table = read_parquet(path)
+                curves.append(table.filter(pc.is_in(table["run_id"], ledger["run_id"])))
+        position = ledger.schema.get_field_index("block")
+        named_so = pa.array([block] * len(ledger), pa.string())
+        ledger = ledger.set_column(position, ledger.schema.field("block"), named_so)
+        self.write_block(block, ledger.sort_by("run_id"), [table for table in curves if len(table)], replaces=blocks)
+        return sum(map(len, curves))
 
     def write_block(
         self, block: str, ledger: pa.Table, curves: Sequence[pa.Table], *, replaces: Sequence[str] = ()
     ) -> None:
-        """Put one block in place, metrics first; the caller holds the lock, which turns OSErrors into StoreErrors."""
-        write_bytes(self.path / ".pending", json.dumps({"block": block, "replaces": list(replaces)}).encode())
-        if curves:
-            rows = metrics_rows(block, curves)
-            write_parquet(self.metrics_path(block), rows)
-            self.write_digest(block, ledger, rows)
-        write_parquet(self.runs_path(block), ledger)
-        self._settle(block, replaces)
+        """Put one block in place, metrics first; only within a turn, which makes StoreErrors of OSErrors."""
+
+        def write() -> None:
+            if curves:
+                rows = metrics_rows(block, curves)
+                write_parquet(self.metrics_path(block), rows)
+                self.write_digest(block, ledger, rows)
+            write_parquet(self.runs_path(block), ledger)
+
+        self.place.publish(block, write=write, replaces=replaces)
 
     def write_digest(self, block: str, ledger: pa.Table, rows: pa.Table) -> None:
         """Put a block's digests in place; the caller holds the lock."""
@@ -208,30 +272,23 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the store's writing lock; first settles what a killed writer left."""
+        """Keep other commands out for a moment; first settles what a killed writer left."""
         try:
-            with (self.path / ".lock").open("a") as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                with contextlib.suppress(FileNotFoundError):
-                    pending = json.loads((self.path / ".pending").read_text())
-                    self._settle(pending["block"], pending["replaces"])
+            with self.place.locked():
                 yield
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written ({plainly(error)})") from None
 
-    def _settle(self, block: str, replaces: Sequence[str]) -> None:
-        """Keep a block whose ledger file is in place, remove one without; then clear the journal."""
-        if self.runs_path(block).exists():
-            for old in replaces:
-                self.runs_path(old).unlink(missing_ok=True)
-                self._drop_curves(old)
-        else:
-            self._drop_curves(block)
-        (self.path / ".pending").unlink(missing_ok=True)
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """Do what reads the ledger and then adds to it, with nobody else's commit in between; may do it again.
 
-    def _drop_curves(self, block: str) -> None:
-        self.metrics_path(block).unlink(missing_ok=True)
-        self.digest_path(block).unlink(missing_ok=True)
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        try:
+            return self.place.in_turn(work)
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be written ({plainly(error)})") from None
 
     # -- saved states of unfinished runs -----------------------------------------------------
 
@@ -241,21 +298,24 @@ class Store:
         arrays: dict[str, Any] = {
             f"{run}/{name}": array for run, state in states.items() for name, array in state.items()
         }
-        with aside(path) as handle:
-            np.savez(handle, **arrays)
+        write_arrays(path, arrays)
 
-    def saved_states(self) -> dict[str, tuple[Path, int]]:
-        """Where the furthest saved state of each unfinished run lies, and its step."""
-        best: dict[str, tuple[Path, int]] = {}
+    def saved_states(self) -> dict[str, tuple[File, int]]:
+        """Where the furthest saved state of each unfinished run lies, and its step; reads only what is new."""
+        known, self._saved = self._saved, {}
+        best: dict[str, tuple[File, int]] = {}
         for path in self.files("checkpoints", ".npz"):
-            with contextlib.suppress(StoreError), read_arrays(path) as arrays:
-                for run in {name.partition("/")[0] for name in arrays.files}:
-                    step = int(arrays[f"{run}/step"])
+            with contextlib.suppress(StoreError):
+                if (stamp := stamp_of(path)) is None:
+                    continue  # dropped just now
+                found = known.get(path.name)
+                self._saved[path.name] = found if found and found[0] == stamp else (stamp, _steps_in(path))
+                for run, step in self._saved[path.name][1].items():
                     if run not in best or best[run][1] < step:
                         best[run] = (path, step)
         return best
 
-    def load_state(self, run_id: str, path: Path) -> dict[str, np.ndarray] | None:
+    def load_state(self, run_id: str, path: File) -> dict[str, np.ndarray] | None:
         """A run's state from a checkpoint; None when the file is gone or damaged."""
         prefix = f"{run_id}/"
         with contextlib.suppress(StoreError), read_arrays(path) as arrays:
@@ -264,7 +324,7 @@ class Store:
 
     def drop_states(self, cohort: str) -> None:
         """Forget a cohort's checkpoint."""
-        (self.path / "checkpoints" / f"{cohort}.npz").unlink(missing_ok=True)
+        remove(self.path / "checkpoints" / f"{cohort}.npz")
 
     def drop_spent_states(self) -> None:
         """Forget checkpoints whose runs are all in the ledger."""
@@ -279,12 +339,15 @@ class Store:
     def save_sweep(self, record: Mapping[str, Any]) -> None:
         """Write a sweep's record, and its resolved YAML beside it."""
         folder = made(self.sweep_dir(record["name"]))
-        write_bytes(folder / "sweep.json", json.dumps(record, indent=1).encode())
+        write_json(folder / "sweep.json", record, indent=1)
         write_bytes(folder / "sweep.yaml", str(record.get("yaml", "")).encode())
 
     def sweeps(self) -> list[str]:
         """Names of the sweeps that were run into this store."""
-        return sorted(path.parent.name for path in (self.path / "sweeps").glob("*/sweep.json"))
+        try:
+            return sorted(path.parent.name for path in (self.path / "sweeps").glob("*/sweep.json"))
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read ({plainly(error)})") from None
 
     def sweep(self, name: str) -> dict[str, Any]:
         """A sweep's record.
@@ -294,15 +357,15 @@ class Store:
         """
         path = self.sweep_dir(name) / "sweep.json"
         try:
-            record: dict[str, Any] = json.loads(path.read_text())
+            record = read_json(path)
         except FileNotFoundError:
             there = ", ".join(self.sweeps()) or "none yet"
             raise StoreError(f"{self.path}: no sweep named '{name}'; there are: {there}") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: not a sweep's record ({plainly(error)})") from None
-        return record
+        except StoreError as error:
+            raise StoreError(f"not a sweep's record: {error}; `eureka doctor {self.path}` says more") from None
+        return sweep_record(record, path=path)
 
-    def sweep_dir(self, name: str) -> Path:
+    def sweep_dir(self, name: str) -> File:
         """Where a sweep's own files lie."""
         if not _NAME.fullmatch(name):
             raise StoreError(f"sweep name: got '{name}'; expected letters, digits, '-', '_', '.'")
@@ -320,35 +383,46 @@ class Store:
     def save_cohort(self, sweep: str, cohort: str, record: Mapping[str, Any]) -> None:
         """Write what a worker needs to know of a cohort."""
         folder = made(self.sweep_dir(sweep) / "cohorts")
-        write_bytes(folder / f"{cohort}.json", json.dumps(record).encode())
+        write_json(folder / f"{cohort}.json", record)
 
     def cohort(self, sweep: str, cohort: str) -> dict[str, Any]:
         """What `save_cohort` wrote."""
-        record: dict[str, Any] = json.loads((self.sweep_dir(sweep) / "cohorts" / f"{cohort}.json").read_text())
-        return record
+        path = self.sweep_dir(sweep) / "cohorts" / f"{cohort}.json"
+        return cohort_record(read_json(path), path=path)
 
     def drop_cohort(self, sweep: str, cohort: str) -> None:
         """Forget a cohort that is done."""
-        (self.sweep_dir(sweep) / "cohorts" / f"{cohort}.json").unlink(missing_ok=True)
+        remove(self.sweep_dir(sweep) / "cohorts" / f"{cohort}.json")
 
-    def files(self, part: str, suffix: str = ".parquet") -> list[Path]:
-        """Whole files of one part of the store, by name."""
-        with contextlib.suppress(FileNotFoundError):
-            names = [entry.name for entry in os.scandir(self.path / part)]
-            return [self.path / part / name for name in sorted(names) if name.endswith(suffix) and name[0] != "."]
-        return []
+    def drop_attempts(self, sweep: str, *, token: str = "") -> None:
+        """Take back the licences of all attempts at a sweep's cohorts, or of one command's; the caller has the lock."""
+        there: Sequence[File] = list(
+            (self.sweep_dir(sweep) / "cohorts").glob(f"*.{token}.*.json" if token else "*.json")
+        )
+        for path in there:
+            remove(path)
+        if there:
+            self.place.fence()  # or one that has just shown its licence could still commit
+
+    def files(self, part: str, suffix: str = ".parquet") -> list[File]:
+        """Whole files of one part of the store, by name; of the ledger, those that count.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        if part == "runs":
+            return [self.runs_path(block) for block in self.blocks()]
+        try:
+            names = names_in(self.path / part)
+        except OSError as error:
+            raise StoreError(f"{self.path / part}: cannot be read ({plainly(error)})") from None
+        return [self.path / part / name for name in names if name.endswith(suffix)]
 
 
-def local_path(path: str | os.PathLike[str]) -> Path:
-    """A store's address as a path.
-
-    Raises:
-        StoreError: the address is of another kind.
-    """
-    text = os.fspath(path)
-    if "://" in text and not text.startswith("file://"):
-        raise StoreError(f"{text}: stores on object storage are not supported yet; give a local or mounted path")
-    return Path(text.removeprefix("file://")).expanduser().absolute()
+def _steps_in(path: File) -> dict[str, int]:
+    """How far each run of a checkpoint has come [steps]."""
+    with read_arrays(path) as arrays:
+        return {run: int(arrays[f"{run}/step"]) for run in {name.partition("/")[0] for name in arrays.files}}
 
 
 def new_block() -> str:

@@ -13,6 +13,7 @@ from analysis import frames
 from analysis.detect import DETECTORS, EVENTS_SCHEMA, Detector, detector_named, events_of
 from analysis.digest import DIGEST_SCHEMA
 from analysis.digest import digest as digest_of
+from analysis.kept_events import known_events
 from analysis.mapping_axes import below, with_mapping_axes
 from analysis.store import Store
 from analysis.trials import Search, search_of
@@ -37,6 +38,7 @@ class Study:
         replicates: runs planned a config [runs].
         record: the sweep's record in the store.
         search: what a search asked, and what came of it; None where the sweep is none.
+        asked: columns besides the axes in which the configs of a search differ, drawn from ranges most of them.
     """
 
     name: str
@@ -52,6 +54,12 @@ class Study:
     replicates: int = 1
     record: Mapping[str, Any] = field(default_factory=dict)
     search: Search | None = None
+    asked: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Columns that tell the sweep's configs apart: what a table of configs has, where figures lay out axes."""
+        return (*self.axes, *self.asked)
 
     @property
     def waiting(self) -> int:
@@ -87,7 +95,7 @@ class Study:
             if len(_distinct(values)) > 1
         }
         is_grid = set(axes) == set(self.axes) and prod(map(len, axes.values())) * self.replicates == self.planned
-        if not is_grid or not self.axes:
+        if not is_grid or not self.axes or self.asked:
             return None
         dtypes = pl.Schema({axis: self.events.schema[axis] for axis in self.axes})
         try:
@@ -111,10 +119,11 @@ def open_study(store: Store, *, sweep: str, detector: str | Detector | None = No
     rows = frames.runs(store, run_ids=run_ids)
     metrics = frames.metrics(store, run_ids=run_ids)
     digest = frames.digest(store, metric=chosen.metric, run_ids=run_ids, bin_steps=chosen.bin_steps)
+    events = known_events(store, runs=rows, detector=chosen, digest=digest) if rows.height else None
     asked = store.trials(sweep)
     trials = None if asked is None else pl.DataFrame(pl.from_arrow(asked))
     record = record | {"runs": run_ids}
-    return study_of(rows, metrics=metrics, digest=digest, record=record, detector=chosen, trials=trials)
+    return study_of(rows, metrics=metrics, digest=digest, events=events, record=record, detector=chosen, trials=trials)
 
 
 def study_of(
@@ -124,6 +133,7 @@ def study_of(
     record: Mapping[str, Any],
     detector: Detector = DETECTORS[DEFAULT_DETECTOR],
     digest: pl.DataFrame | None = None,
+    events: pl.DataFrame | None = None,
     trials: pl.DataFrame | None = None,
 ) -> Study:
     """A study from frames.
@@ -134,6 +144,7 @@ def study_of(
         record: needs name, question, axes, runs, replicates and horizon_steps.
         detector: what finds the events.
         digest: of the detector's metric, where there is one already.
+        events: what the detector says of the runs, where it was asked already.
         trials: TRIALS rows of a search.
     """
     if not runs.height:
@@ -141,11 +152,13 @@ def study_of(
     else:
         if digest is None:
             digest = digest_of(metrics, runs=runs, metric=detector.metric, bin_steps=detector.bin_steps)
-        events = events_of(digest, runs=runs, detector=detector)
+        events = events_of(digest, runs=runs, detector=detector) if events is None else events
     declared: Mapping[str, Sequence[Any]] = record.get("axes", {})
     runs = with_mapping_axes(runs, declared=declared)
     axes = _varying(declared, runs=runs, zipped=record.get("zipped", ()))
-    settings = runs.select("run_id", *(_ordered(runs, axis, declared.get(axis, ())) for axis in axes))
+    search = search_of(trials, record)
+    asked = tuple(name for name in (search.fields if search else ()) if name in runs.columns and name not in axes)
+    settings = runs.select("run_id", *(_ordered(runs, name, declared.get(name, ())) for name in (*axes, *asked)))
     return Study(
         name=str(record["name"]),
         question=str(record.get("question", "")).strip(),
@@ -159,7 +172,8 @@ def study_of(
         detector=detector,
         replicates=int(record.get("replicates", 1)),
         record=record,
-        search=search_of(trials, record),
+        search=search,
+        asked=asked,
     )
 
 

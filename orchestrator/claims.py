@@ -1,32 +1,33 @@
 """Who trains which runs, where several commands share a sweep: a file of claims for each, kept fresh while it lives.
 
-    STORE/sweeps/NAME/claims/OWNER.json      {"beat": 17, "runs": [run_id, …]}
+    STORE/sweeps/NAME/claims/OWNER.json      {"beat": 17, "token": "a1b2c3", "runs": [run_id, …]}
 
-Claims save work and decide nothing: the ledger takes a run once, whoever brings it. So a claim may be wrong
-without harm, and nothing here is waited for. An owner counts its beats up; whoever has watched a count stand
-still for the lease, by its own clock, takes the runs over. No two machines' clocks are compared.
+Claims save work: the ledger takes a run once, whoever brings it, and nothing here is waited for. An owner counts its
+beats up; whoever has watched a count stand still for the lease, by its own clock, takes the runs over, and takes back
+the licences of what the silent one had begun (queue.py). No two machines' clocks are compared. An owner that was only
+stopped finds its claim gone, and claims anew: all that says who holds what is read and written with the store locked.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
 from analysis.errors import StoreError
-from analysis.files import write_bytes
+from analysis.files import made, read_json, write_json
+from analysis.object_path import File
 from analysis.store import Store
 
 LEASE_S = 60.0
 BEATS = 6  # in a lease
+_TOKEN = re.compile(r"[0-9a-f]+")
 
 
 class Claims:
@@ -50,16 +51,19 @@ class Claims:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._store, self._lease_s, self._clock = store, lease_s, clock
-        self._folder = store.sweep_dir(sweep) / "claims"
-        self.owner = owner or owner_name()
+        self._sweep, self._folder = sweep, store.sweep_dir(sweep) / "claims"
+        self.owner, self.token = owner or owner_name(), uuid.uuid4().hex[:6]
         self._own, self._beat = list[str](), 0
         self._seen: dict[str, tuple[int, float]] = {}  # owner -> (beat, when it was first seen at it)
         self._ended, self._guard = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
 
     def __enter__(self) -> Claims:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self.beat()
+        with self._store.locked():
+            made(self._folder)
+            if before := self._token_there():  # of the same task, before it was queued again
+                self._store.drop_attempts(self._sweep, token=before)
+            self._write()
         self._thread.start()
         return self
 
@@ -68,7 +72,8 @@ class Claims:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        self._path(self.owner).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a store that is away: the claim runs out by itself
+            self._path(self.owner).unlink(missing_ok=True)
 
     def take(self, choose: Callable[[set[str], int], Sequence[str]]) -> list[str]:
         """Claim more runs; nobody else claims meanwhile.
@@ -78,12 +83,18 @@ class Claims:
         """
         with self._store.locked():
             held, others = self._others()
+            with self._guard:
+                self._own = self._still_held()
             taken = list(choose(held, others + 1))
-            if taken:
-                with self._guard:
-                    self._own += taken
-                self.beat()
+            with self._guard:
+                self._own += taken
+            self._write()
         return taken
+
+    def holds(self, runs: Collection[str]) -> bool:
+        """Whether nobody took this owner for dead, and its runs away; the caller holds the lock."""
+        with self._guard:
+            return set(runs) <= set(self._still_held())
 
     def keep_only(self, runs: Callable[[str], bool]) -> None:
         """Give back what need not be held any more."""
@@ -91,11 +102,33 @@ class Claims:
             self._own = [run for run in self._own if runs(run)]
 
     def beat(self) -> None:
-        """Show that this owner lives."""
+        """Show that this owner lives, if nobody has taken it for dead yet."""
+        with self._store.locked():
+            if self._is_there():
+                self._write()
+
+    def _write(self) -> None:
+        """The caller holds the lock."""
         with self._guard:
             self._beat += 1
-            record = {"beat": self._beat, "runs": self._own}
-            write_bytes(self._path(self.owner), json.dumps(record).encode())
+            record = {"beat": self._beat, "token": self.token, "runs": self._own}
+            write_json(self._path(self.owner), record)
+
+    def _still_held(self) -> list[str]:
+        """Its runs; none once its claim was removed. The caller holds the lock."""
+        return self._own if self._is_there() else []
+
+    def _is_there(self) -> bool:
+        return self._token_there() == self.token
+
+    def _token_there(self) -> str:
+        try:
+            token = str(read_json(self._path(self.owner)).get("token", ""))
+            return token if _TOKEN.fullmatch(token) else ""
+        except FileNotFoundError:
+            return ""
+        except StoreError:  # damaged: it can only have been its own
+            return self.token
 
     def _others(self) -> tuple[set[str], int]:
         """Runs that living others hold, and how many others live; the files of dead ones are removed."""
@@ -105,16 +138,19 @@ class Claims:
             if owner == self.owner:
                 continue
             try:
-                record = json.loads(path.read_text())
-                beat, runs = int(record["beat"]), list(record["runs"])
+                record = read_json(path)
+                beat, runs, token = int(record["beat"]), [str(run) for run in record["runs"]], str(record["token"])
+                if not _TOKEN.fullmatch(token):
+                    raise ValueError(token)  # it becomes a part of a pattern of files that are removed
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, KeyError, TypeError):
-                beat, runs = -1, []  # damaged: nobody's
+            except (StoreError, ValueError, KeyError, TypeError, OverflowError):
+                beat, runs, token = -1, [], "-"  # damaged: nobody's
             if owner not in self._seen or self._seen[owner][0] != beat:
                 self._seen[owner] = (beat, self._clock())
             elif self._clock() - self._seen[owner][1] > self._lease_s:
                 path.unlink(missing_ok=True)
+                self._store.drop_attempts(self._sweep, token=token)
                 continue
             held.update(runs)
             living += 1
@@ -125,7 +161,7 @@ class Claims:
             with contextlib.suppress(OSError, StoreError):  # a store that is away for a while costs the claim, no more
                 self.beat()
 
-    def _path(self, owner: str) -> Path:
+    def _path(self, owner: str) -> File:
         return self._folder / f"{owner}.json"
 
 

@@ -186,11 +186,12 @@ def run(
         return run_there(loaded, cluster=cluster, **limits, retry_failed=retry_failed, is_downed=is_downed)
     if max_cost is not None:
         raise BadRequest("--max-cost: got no prices to count it with; give --cluster a file that has some")
+    from orchestrator.notices import VARIABLE
     from orchestrator.run import run_sweep
     from orchestrator.stopping import stops_early
 
     store_path = store if "://" in store else os.path.abspath(store)  # workers have folders of their own
-    with stops_early(hours=max_hours) as stop:
+    with stops_early(hours=max_hours, notices=os.environ.get(VARIABLE, "")) as stop:
         outcome = run_sweep(
             loaded,
             store_path=store_path,
@@ -227,14 +228,14 @@ def run(
 def status(store: str, name: str | None, detector: str | None, as_json: bool) -> None:
     """Show counts, events so far, and failures with their reasons; of a cluster file, what is up and runs there."""
     from orchestrator.cluster_verbs import cluster_status, is_cluster
-    from orchestrator.status import chosen_sweeps, judged_by, standings
+    from orchestrator.status import all_judged, chosen_sweeps, standings
 
     if is_cluster(store):
         cluster_status(store, as_json=as_json)
         return
     opened = open_store_at(store)
     counted = standings(opened, names=chosen_sweeps(opened, name=name))
-    found = [judged_by(opened, one, detector=detector) for one in counted]
+    found = all_judged(opened, counted, detector=detector)
     if as_json:
         _print_json([one.record() for one in found])
         return
@@ -413,20 +414,23 @@ def probe(store: str, spec: Path, out: Path | None, as_json: bool) -> None:
 
 @cli.command()
 @store_argument
+@click.option("--repair", is_flag=True, help="Mend what can be mended without guessing; what is damaged is set aside.")
+@click.option("--dry-run", is_flag=True, help="Only say what --repair would do.")
 @json_option
-def doctor(store: str, as_json: bool) -> int:
-    """Check the installation, and the store if there is one."""
-    from orchestrator.doctor import examine
+def doctor(store: str, repair: bool, dry_run: bool, as_json: bool) -> int:
+    """Check the installation, and every promise of the store if there is one.
 
-    record = examine(store)
+    The exit code is 0 where nothing is wrong (any more), and 1 where something is.
+    """
+    from orchestrator.doctor import examine, lines
+
+    if dry_run and not repair:
+        raise BadRequest("--dry-run: says what --repair would do; give both")
+    record = examine(store, repair=repair, dry_run=dry_run, note=_aside)
     if as_json:
         _print_json(record)
     else:
-        for key, value in record["versions"].items():
-            click.echo(f"{key:<12} {value}")
-        for problem in record["problems"]:
-            click.echo(f"problem: {problem}")
-        click.echo(f"{'store':<12} {record['store']}")
+        click.echo("\n".join(lines(record, dry_run=dry_run)))
     return 1 if record["problems"] else 0
 
 

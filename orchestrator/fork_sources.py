@@ -128,4 +128,7 @@ def started(run: RunSpec, sources: Sources, *, base: Mapping[str, Any], source: 
         message = f"start_from.sweep: got no replicate with seeds init +{replicate[0]}, data +{replicate[1]}; {way_out}"
         raise source.fault((*PLACE, "sweep"), message)
     assert run.start_from is not None
-    return run.model_copy(update={"start_from": run.start_from.model_copy(update={"run": sources[replicate]})})
+    fork = run.model_copy(update={"start_from": run.start_from.model_copy(update={"run": sources[replicate]})})
+    for name in ("run_id", "config_id"):  # they came along, and are those of another source
+        fork.__dict__.pop(name, None)
+    return fork

@@ -64,7 +64,8 @@ def expand(
         base, sources = forked(base, axes=axes, source=source)
         configs = _configs(base, axes=axes, source=source)
         offsets = seed_offsets(replicates)
-        runs = tuple(_replicate(config, init=init, data=data) for init, data in offsets for config in configs)
+        replicates_of = [list(config.reseeded(_seeds(config, offsets))) for config in configs]
+        runs = tuple(run for replicate in zip(*replicates_of, strict=True) for run in replicate)
         return tuple(started(run, sources, base=base, source=source) for run in runs) if sources else runs
 
 
@@ -80,10 +81,10 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _replicate(config: RunSpec, *, init: int, data: int) -> RunSpec:
-    """A config with other seeds. The copy takes its `shape_key` along, which seeds do not enter."""
-    seeds = Seeds(init=config.seed.init + init, data=config.seed.data + data)
-    return config.model_copy(update={"seed": seeds})
+def _seeds(config: RunSpec, offsets: Sequence[tuple[int, int]]) -> Iterator[Seeds]:
+    """The seeds of each replicate of a config."""
+    for init, data in offsets:
+        yield Seeds(init=config.seed.init + init, data=config.seed.data + data)
 
 
 def _configs(base: dict[str, Any], *, axes: tuple[Axis, ...], source: Source) -> list[RunSpec]:
@@ -94,7 +95,6 @@ def _configs(base: dict[str, Any], *, axes: tuple[Axis, ...], source: Source) ->
         earlier = first_with.setdefault(config, choice)
         if earlier is not choice:
             raise _repeated(axes, choice=choice, earlier=earlier, source=source)
-        _ = config.shape_key  # cached for the replicates; their run_id is not, and must not be
     return list(first_with)
 
 
@@ -126,7 +126,7 @@ def _place(problem: Problem, *, axes: tuple[Axis, ...], choice: tuple[int, ...],
     if place is not None:
         return place
     in_file = {known[:1] for known in (*source.lines, *source.overrides)}
-    return path if path[0] in OF_THE_RUN and path[:1] in in_file else ("base", *path)
+    return path if path[:1] in in_file and path[0] in OF_THE_RUN else ("base", *path)
 
 
 def _set_by(path: Field, *, axes: tuple[Axis, ...], choice: tuple[int, ...]) -> Place | None:

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.axes import KEYS_OF_A_RANGE, NotAMapping, assign, axis_key
-from orchestrator.errors import BadRequest, called
+from orchestrator.errors import BadRequest, called, quoted
 from orchestrator.yaml_source import Place, Source, first_line
 
 SECTIONS: dict[Place, tuple[str, ...]] = {  # whose keys are dotted fields -> keys below each
@@ -54,14 +54,37 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise BadRequest(f"{called(text)}: expected key=value, such as replicates=16")
     try:
-        read = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
+        read = OmegaConf.to_container(_read(value))
         assert isinstance(read, dict)
+        _check_keys(read["value"], of=text)
         return key, read["value"]
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         said = getattr(error, "problem", None) or first_line(error)
         raise BadRequest(f"{called(text)}: the value is not YAML: {said}") from None
     except RecursionError:
         raise BadRequest(f"override {text[:40]!r}…: the value is nested too deeply") from None
+
+
+def _read(value: str) -> Any:
+    """The value as OmegaConf takes it from a command line."""
+    try:
+        return OmegaConf.from_dotlist([f"value={value}"])
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # PyYAML's own, of a scalar's tag
+        raise ValueError(f"a value is not of the type that its tag says ({type(error).__name__})") from None
+
+
+def _check_keys(value: Any, *, of: str) -> None:
+    """Keys are words, as in a file.
+
+    Raises:
+        BadRequest: one is not.
+    """
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise BadRequest(f"{called(of)}: got the key {quoted(key)}; expected a word")
+    for below in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        _check_keys(below, of=of)
 
 
 def _place(key: str, *, data: Mapping[str, Any]) -> Place:

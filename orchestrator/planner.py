@@ -101,9 +101,7 @@ def plan_sweep(sweep: Sweep, *, store: Store | None, means: Means, retry_failed:
         retry_failed: train the runs again whose row says `failed`.
     """
     stored = store.statuses() if store else {}
-    new = missing(sweep, stored=stored, retry_failed=retry_failed)
-    require_sources(new, store=store)
-    require_data(new)
+    new = require_needs(sweep, store=store, retry_failed=retry_failed)
     ledger = store.runs_table(columns=list(LEDGER_COLUMNS)) if store and stored and new else None
     plan = make_plan(
         sweep,
@@ -116,6 +114,19 @@ def plan_sweep(sweep: Sweep, *, store: Store | None, means: Means, retry_failed:
     if plan.already or not plan.new:  # another program is another run: what is stored would be trained again
         return plan
     return replace(plan, compiled_s=compiled_seconds(plan.new, duration=plan.duration, device=means.device))
+
+
+def require_needs(sweep: Sweep, *, store: Store | None, retry_failed: bool = False) -> tuple[RunSpec, ...]:
+    """The runs that a store lacks, when what they need is there.
+
+    Raises:
+        BadRequest: a fork's snapshot is not in the store.
+        WorkloadError: pictures or texts are not on this machine.
+    """
+    new = missing(sweep, stored=store.statuses() if store else {}, retry_failed=retry_failed)
+    require_sources(new, store=store)
+    require_data(new)
+    return new
 
 
 def require_sources(runs: Sequence[RunSpec], *, store: Store | None) -> None:

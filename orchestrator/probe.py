@@ -75,7 +75,8 @@ class Probe:
     def probe_id(self) -> str:
         """Hash of all that determines the readings [16 hex digits]."""
         content = [self.source.spec.run_id, self.step, self.intervention.name, self.intervention.options]
-        text = json.dumps([*content, self.examples, self.seed])
+        version = [self.intervention.version] if self.intervention.version > 1 else []
+        text = json.dumps([*content, self.examples, self.seed, *version])
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     @property

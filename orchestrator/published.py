@@ -9,7 +9,6 @@ was killed, the file stays behind; `read` tells that by the process, or by the a
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -19,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import StoreError
-from analysis.files import write_bytes
+from analysis.files import read_json, write_json
+from analysis.object_path import File
 from analysis.store import Store
 from orchestrator.progress import ProgressView, Snapshot
 
 FILE = "progress.json"
-EVERY_S = 1.0  # between two writes, at least
+EVERY_S, EVERY_S_AFAR = 1.0, 10.0  # between two writes, at least; into a bucket, where each costs time and money
 SILENT_S = 120.0  # a sweep on another machine that has said nothing for so long is taken for lost
 
 
@@ -40,7 +40,7 @@ class PublishedView(ProgressView):
     def __init__(self, title: str, *, store_path: str, quiet: bool = False):
         super().__init__(title, quiet=quiet)
         self._sweep, self._store_path = title, store_path
-        self._path: Path | None = None
+        self._path: File | None = None
         self._word: dict[str, Any] = {}
         self._written_at = float("-inf")
 
@@ -55,7 +55,8 @@ class PublishedView(ProgressView):
 
     def update(self, snapshot: Snapshot) -> None:
         """Show the news, and leave them."""
-        if time.monotonic() - self._written_at >= EVERY_S:
+        every_s = EVERY_S if self._path is None or isinstance(self._path, Path) else EVERY_S_AFAR
+        if time.monotonic() - self._written_at >= every_s:
             self._write(snapshot)
         super().update(snapshot)
 
@@ -72,15 +73,15 @@ class PublishedView(ProgressView):
         self._written_at = time.monotonic()
         word = {**self._word, **asdict(snapshot), "at": time.time()}
         with contextlib.suppress(StoreError, OSError):
-            write_bytes(self._path, json.dumps(word).encode())
+            write_json(self._path, word)
 
 
-def read(folder: Path) -> dict[str, Any] | None:
+def read(folder: File) -> dict[str, Any] | None:
     """The latest word from a sweep's folder, with `is_lost` added; None where nobody trains it."""
     try:
-        word = json.loads((folder / FILE).read_text())
-        return {**word, "is_lost": _is_lost(word)} if isinstance(word, dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        word = read_json(folder / FILE)
+        return {**word, "is_lost": _is_lost(word)}
+    except (OSError, StoreError, ValueError, KeyError, TypeError):
         return None
 
 

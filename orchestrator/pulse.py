@@ -25,10 +25,13 @@ class Pulse:
         steps_left: run-steps that its members still need at most.
         hands: of those sent after the cohort, how many this worker has taken.
         afresh: members that began again because their saved state could not be read.
+        gpu_busy, gpu_gib, gpu_total_gib, gpu_watts: of its accelerators, now; 0 without any, or where they do not tell
+            [fraction, GiB, GiB, W].
         seconds, cpu_s: this worker has trained it, by the clock and in processor time [s].
         over: nothing is left to do.
         error: traceback of a fault in the members' own code; empty otherwise.
         halt: why no worker can go on (the store takes no more); empty otherwise.
+        superseded: this attempt was given up for lost, and its runs are another's.
     """
 
     cohort: str
@@ -43,9 +46,14 @@ class Pulse:
     afresh: int = 0
     seconds: float = 0.0
     cpu_s: float = 0.0
+    gpu_busy: float = 0.0
+    gpu_gib: float = 0.0
+    gpu_total_gib: float = 0.0
+    gpu_watts: float = 0.0
     over: bool = False
     error: str = ""
     halt: str = ""
+    superseded: bool = False
 
 
 def hand_name(cohort: str, n: int) -> str:

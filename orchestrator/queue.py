@@ -9,12 +9,17 @@ the culprit stands alone as a `failed` row with its traceback. A lost worker (ki
 its machine gone) is another matter: the cohort is given out again as long as its attempts get
 anywhere, and only one that is lost repeatedly without a step of progress is treated as faulty. Where
 no worker at all has come to its first pulse, the fault is the cluster's, and no run is marked.
+
+Whenever a cohort is given out, it is under a name of its own, an *attempt*: its record in the store is the licence to
+commit, and is taken away before the cohort is given out again. So a worker that was given up for lost, and lives, finds
+that it has been superseded, and commits nothing more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -63,6 +68,8 @@ class CohortQueue:
         settings: what every worker is told besides its members (device …).
         saved: run_ids that have a saved state.
         source: where more cohorts come from; None where these are all.
+        token: in the names of this queue's attempts; another's attempts have another.
+        is_granted: of several commands that share the sweep, whether these runs (run_ids) are still this one's.
     """
 
     def __init__(
@@ -74,8 +81,11 @@ class CohortQueue:
         settings: Mapping[str, Any],
         saved: Collection[str] = (),
         source: Source | None = None,
+        token: str | None = None,
+        is_granted: Callable[[Collection[str]], bool] | None = None,
     ):
-        self.source = source
+        self.source, self._is_granted = source, is_granted
+        self._token, self._attempts = token or uuid.uuid4().hex[:6], 0
         self.store, self.sweep, self.settings, self.saved = store, sweep, dict(settings), saved
         self.ready: list[CohortPlan] = list(cohorts)
         self.out: dict[str, Given] = {}
@@ -84,8 +94,8 @@ class CohortQueue:
         self.lost_workers = 0
         self.has_heard = False  # any worker came as far as a pulse
         self.halted = ""  # why no cohort is given out any more
-        self._losses: dict[str, tuple[int, int]] = {}  # cohort -> (progress when last lost, losses since)
-        self._suspects: set[str] = set()  # cohorts that were lost or at fault: nothing is moved in or out
+        self._losses: dict[str, tuple[int, int]] = {}  # cohort_id -> (progress when last lost, losses since)
+        self._suspects: set[str] = set()  # cohort_ids that were lost or at fault: nothing is moved in or out
 
     @property
     def is_over(self) -> bool:
@@ -110,7 +120,7 @@ class CohortQueue:
         self.ready += cohorts
 
     def take(self, *, wait_s: float = 0.0) -> str | None:
-        """The next cohort's id; None when none is ready, nor comes within that time [s]."""
+        """The next cohort's attempt; None when none is ready, nor comes within that time [s]."""
         if self.source is not None:
             self.source.poll(self, wait_s=0.0 if self.ready else wait_s)
         if not self.ready or self.halted:
@@ -120,12 +130,22 @@ class CohortQueue:
         if lacking > 0 and plan.cohort_id not in self._suspects:
             more = self._withdraw(plan.shape_key, most=lacking)
             plan = cohort_of([*plan.members, *more], width=plan.width) if more else plan
-        while plan.cohort_id in self.out:  # given out before it gave these members away, and not begun yet
-            plan = replace(plan, cohort_id=f"{plan.cohort_id}b")
-        self.out[plan.cohort_id] = Given(plan)
-        suspect = plan.cohort_id in self._suspects
-        self._write(plan.cohort_id, plan.members, width=plan.width, suspect=suspect)
-        return plan.cohort_id
+        self._attempts += 1
+        attempt = f"{plan.cohort_id}.{self._token}.{self._attempts}"
+        return attempt if self._license(attempt, plan) else None
+
+    def _license(self, attempt: str, plan: CohortPlan) -> bool:
+        """File what a worker may train; not where others took this command for dead meanwhile, and its runs."""
+        is_suspect = plan.cohort_id in self._suspects
+        if self._is_granted is None:
+            self._write(attempt, plan.members, width=plan.width, suspect=is_suspect)
+        else:
+            with self.store.locked():
+                if not self._is_granted([run.run_id for run in plan.members]):
+                    return False
+                self._write(attempt, plan.members, width=plan.width, suspect=is_suspect)
+        self.out[attempt] = Given(plan)
+        return True
 
     def begin(self, cohort: str) -> None:
         """A worker is about to read the cohort."""
@@ -139,6 +159,8 @@ class CohortQueue:
         if pulse.halt:
             self.halted = pulse.halt
             self.out.pop(pulse.cohort, None)
+        elif pulse.superseded:
+            self._superseded(pulse.cohort)
         elif pulse.error:
             self._faulty(pulse.cohort, pulse.error)
         elif pulse.cohort in self.out:
@@ -158,13 +180,13 @@ class CohortQueue:
         self.lost_workers += 1
         plan = self.out[cohort].plan
         progress = self._progress(plan)
-        before, losses = self._losses.get(cohort, (-1, 0))
+        before, losses = self._losses.get(plan.cohort_id, (-1, 0))
         losses = losses + 1 if progress <= before else 1
-        self._losses[cohort] = (progress, losses)
+        self._losses[plan.cohort_id] = (progress, losses)
         if losses < LOSSES_WITHOUT_PROGRESS:
             self._settle_pulse(cohort)
             self._forget(cohort)
-            self._suspects.add(cohort)
+            self._suspects.add(plan.cohort_id)
             self.ready.insert(0, plan)
         elif self.has_heard:
             self._faulty(cohort, why)
@@ -185,7 +207,7 @@ class CohortQueue:
         if wanted > 0 and (hand := self._withdraw(plan.shape_key, most=wanted, is_shared=True)):
             given.plan = replace(plan, members=(*plan.members, *hand))
             given.hands.append(hand)
-            self._write(hand_name(plan.cohort_id, len(given.hands)), hand, width=plan.width)
+            self._write(hand_name(pulse.cohort, len(given.hands)), hand, width=plan.width)
 
     def _withdraw(self, shape_key: str, *, most: int, is_shared: bool = False) -> tuple[RunSpec, ...]:
         """Take runs of a shape out of cohorts that nobody has begun, in the order of the plan.
@@ -214,9 +236,9 @@ class CohortQueue:
 
     def _shrink(self, plan: CohortPlan, rest: tuple[RunSpec, ...]) -> None:
         """Leave a cohort that nobody has begun with the rest of its members."""
-        if plan.cohort_id in self.out:  # its worker will find the rest under the same name
-            self.out[plan.cohort_id].plan = replace(plan, members=rest)
-            self._write(plan.cohort_id, rest, width=plan.width)
+        if attempt := next((name for name, given in self.out.items() if given.plan is plan), None):
+            self.out[attempt].plan = replace(plan, members=rest)
+            self._write(attempt, rest, width=plan.width)  # where its worker will find the rest
         else:
             at = self.ready.index(plan)
             self.ready[at : at + 1] = [cohort_of(rest, width=plan.width)] if rest else []
@@ -249,12 +271,19 @@ class CohortQueue:
             self._suspects.add(suspect.cohort_id)
             self.ready.append(suspect)
 
+    def _superseded(self, cohort: str) -> None:
+        """The runs are another command's by now."""
+        if cohort in self.out:
+            self._settle_pulse(cohort)
+            self._forget(cohort)
+            if self._is_granted is None:
+                why = "another command has taken the sweep over, or its files were removed from the store"
+                self.halted = f"{why}; committed runs are safe, and the same command goes on"
+
     def _settle_pulse(self, cohort: str) -> None:
         """Keep a lost attempt's counts of work done, forget what it had in its slots."""
         if cohort in self.pulses:
-            pulse = self.pulses.pop(cohort)
-            name = f"{cohort}/{len(self.pulses)}"
-            self.pulses[name] = replace(pulse, running=0, waiting=0, steps_left=0, over=True)
+            self.pulses[cohort] = replace(self.pulses[cohort], running=0, waiting=0, steps_left=0, over=True)
 
     def _progress(self, cohort: CohortPlan) -> int:
         """Steps of a cohort's members that are safe: committed or saved."""

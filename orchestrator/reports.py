@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import BadRequest
 
 if TYPE_CHECKING:
+    from analysis.object_path import File
     from analysis.store import Store
 
 
@@ -32,14 +34,14 @@ def report(
 
     if pdf:
         document.require()  # before curves are read
-    out = out or (store.path / "report" if len(names) > 1 else store.sweep_dir(names[0]) / "report")
+    place = out or (store.path / "report" if len(names) > 1 else store.sweep_dir(names[0]) / "report")
     studies = [open_study(store, sweep=name, detector=detector) for name in names]
-    with _writing(out):
-        page = write_studies(studies, out_dir=out, store=store, pdf=pdf)
+    with _writing(place), _folder(place) as folder:
+        page = write_studies(studies, out_dir=folder, store=store, pdf=pdf)
     told = []
     for study in studies:
         told += ["", *([f"{study.name}:"] if len(studies) > 1 else []), *finding(study)]
-    return [*told, "", f"Report: {page}"]
+    return [*told, "", f"Report: {place / page.name}"]
 
 
 def export(store: Store, *, names: Sequence[str], out: Path, formats: Sequence[str], detector: str | None) -> list[str]:
@@ -74,7 +76,26 @@ def check_out(out: Path | None) -> None:
 
 
 @contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def _folder(out: File) -> Iterator[Path]:
+    """A folder to write in; of a bucket a copy, from which is put back what has changed."""
+    if isinstance(out, Path):
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="eureka-report-") as name:
+        here, before = Path(name), dict[str, bytes]()
+        for one in out.below():
+            before[one.key] = (out / one.key).read_bytes()
+            (here / one.key).parent.mkdir(parents=True, exist_ok=True)
+            (here / one.key).write_bytes(before[one.key])
+        yield here
+        for path in sorted(path for path in here.rglob("*") if path.is_file()):
+            key, data = path.relative_to(here).as_posix(), path.read_bytes()
+            if before.get(key) != data:
+                (out / key).write_bytes(data)
+
+
+@contextmanager
+def _writing(out: File) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -6,12 +6,13 @@ import json
 import os
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from analysis.files import read_parquet
 from analysis.store import Store
 from orchestrator.errors import BadRequest
 from orchestrator.worker import outcome_curve
@@ -95,10 +96,10 @@ def find_run(store: Store, beginning: str) -> dict[str, str]:
 
 def stored_curve(store: Store, row: dict[str, str]) -> pa.Table | None:
     """A run's METRICS rows in step order; None for a run without any."""
-    for path in store.metrics_paths():
+    for path in store.metrics_paths([row["block"]]):
         if row["block"] in path:
             mine = pc.field("run_id") == row["run_id"]
-            return pq.read_table(path, filters=mine).sort_by("step")
+            return read_parquet(Path(path)).filter(mine).sort_by("step")
     return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,11 +20,13 @@ from orchestrator.code import make_code, shapes_to_compile
 from orchestrator.early import EarlyRay
 from orchestrator.errors import BadRequest, OrchestratorError
 from orchestrator.plan import Plan, missing
-from orchestrator.planner import LEDGER_COLUMNS, Means, learn, means_of, plan_sweep
+from orchestrator.planner import LEDGER_COLUMNS, Means, learn, means_of, plan_sweep, require_needs
 from orchestrator.progress import ProgressView, Snapshot, about, afresh_note
 from orchestrator.pulse import Pulse
 from orchestrator.queue import CohortQueue
+from orchestrator.status import store_or_none
 from orchestrator.sweep import Sweep
+from orchestrator.tenure import tenure
 
 LAUNCHERS = ("ray", "inline")
 CHECKPOINT_S = 15.0
@@ -116,7 +118,8 @@ def run_sweep(
         gpus: accelerators, likewise; a fraction shares one, None is what the device needs.
 
     Raises:
-        BadRequest: an unknown launcher or device.
+        BadRequest: an unknown launcher or device, a fork's source is lacking, or another command is at the sweep.
+        WorkloadError: pictures or texts are lacking.
         StoreError: the store is not one, or cannot be written.
         OrchestratorError: training cannot go on at all.
     """
@@ -126,6 +129,7 @@ def run_sweep(
     view = view or ProgressView(quiet=True)
     means = means_of(device=device, workers=workers, launcher=launcher, width=width, measures="long", note=view.note)
     means = replace(means, cpus=cpus, gpus=gpus)
+    require_needs(sweep, store=store_or_none(str(store_path)), retry_failed=retry_failed)  # before a store is made
     if sweep.search is not None:
         from orchestrator.search.run import refuse, run_search
 
@@ -137,11 +141,34 @@ def run_sweep(
         refuse_alone(retry_failed)
         return run_shared(sweep, store_path=store_path, means=means, view=view, checkpoint_s=checkpoint_s)
     store = Store.create(store_path)
+    with tenure(store, sweep=sweep.name, is_shared=False):
+        return _run_alone(
+            sweep,
+            store=store,
+            means=means,
+            retry_failed=retry_failed,
+            view=view,
+            checkpoint_s=checkpoint_s,
+            began=began,
+        )
+
+
+def _run_alone(
+    sweep: Sweep,
+    *,
+    store: Store,
+    means: Means,
+    retry_failed: bool,
+    view: ProgressView,
+    checkpoint_s: float,
+    began: float,
+) -> RunOutcome:
+    """Train what the ledger lacks; no other command is at the sweep."""
     store.save_sweep(sweep.record())
     if retry_failed:
         store.forget_failed([run.run_id for run in sweep.runs])
     lacks_runs = bool(missing(sweep, stored=store.statuses(), retry_failed=False))
-    with EarlyRay(means.workers, is_wanted=launcher == "ray" and means.device == "cpu" and lacks_runs) as early:
+    with EarlyRay(means.workers, is_wanted=means.launcher == "ray" and means.device == "cpu" and lacks_runs) as early:
         plan = plan_sweep(sweep, store=store, means=means)
         prepare(plan, means=means)
         view.start(len(plan.new), plan.already, about(plan.duration))
@@ -303,7 +330,7 @@ class Tally:
         lost = self._queue.lost_workers
         notes = [f"{lost} {'worker' if lost == 1 else 'workers'} lost, their cohorts went on"] if lost else []
         notes += [afresh_note(self.afresh)] if self.afresh else []
-        return "; ".join(notes)
+        return "; ".join([*notes, *accelerators_note(self._queue.pulses.values())])
 
     def _pace(self, trained: int) -> tuple[float, float]:
         """Run-steps a second over the last seconds, and over how many."""
@@ -313,6 +340,16 @@ class Tally:
             self._marks.popleft()
         then, before = self._marks[0]
         return (trained - before) / (now - then) if now > then else 0.0, now - then
+
+
+def accelerators_note(pulses: Iterable[Pulse]) -> list[str]:
+    """What the accelerators of those that train are doing, in a few words; workers that share one say the same."""
+    told = [pulse for pulse in pulses if pulse.gpu_total_gib and not pulse.over]
+    if not told:
+        return []
+    busy = sum(pulse.gpu_busy for pulse in told) / len(told)
+    used, total = (sum(getattr(pulse, name) for pulse in told) / len(told) for name in ("gpu_gib", "gpu_total_gib"))
+    return [f"accelerators {busy:.0%} busy, {used:.1f} of {total:.0f} GiB used"]
 
 
 def outcome_of(store: Store, plan: Plan, *, began: float, interrupted: bool, afresh: int, damaged: int) -> RunOutcome:

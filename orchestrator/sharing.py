@@ -23,6 +23,7 @@ from orchestrator.progress import ProgressView
 from orchestrator.queue import CohortQueue
 from orchestrator.run import RunOutcome, Tally, damaged_states, outcome_of, prepare, work_through
 from orchestrator.sweep import Sweep
+from orchestrator.tenure import tenure
 from workloads.spec import RunSpec
 
 POLL_S = 1.0  # how often the ledger and the claims are looked at while there is nothing to train
@@ -65,7 +66,8 @@ class Shared:
             return [run.run_id for run in taken]
 
         done = self._store.statuses()
-        self._claims.keep_only(lambda run: run not in done)
+        own = _own(queue)
+        self._claims.keep_only(lambda run: run in own and run not in done)
         self._claims.take(choose)
         if taken:
             self.claimed += len(taken)
@@ -136,7 +138,7 @@ def run_shared(
         lease_s: how long the runs of a command that has died are left alone [s].
 
     Raises:
-        BadRequest: sharing is not for this sweep or launcher.
+        BadRequest: sharing is not for this sweep or launcher; or a command is at it that does not share.
         StoreError: the store is not one, or cannot be written.
         OrchestratorError: training cannot go on.
     """
@@ -146,6 +148,23 @@ def run_shared(
         raise BadRequest("--share: got a search; expected a grid. A study has one writer: run it without --share")
     began = time.monotonic()
     store = Store.create(store_path)
+    with tenure(store, sweep=sweep.name, is_shared=True):
+        return _run_beside(
+            sweep, store=store, means=means, view=view, checkpoint_s=checkpoint_s, lease_s=lease_s, began=began
+        )
+
+
+def _run_beside(
+    sweep: Sweep,
+    *,
+    store: Store,
+    means: Means,
+    view: ProgressView,
+    checkpoint_s: float,
+    lease_s: float,
+    began: float,
+) -> RunOutcome:
+    """Train a share; every other command at the sweep does, too."""
     store.save_sweep(sweep.record())
     plan = plan_sweep(sweep, store=store, means=means)
     prepare(plan, means=means)
@@ -162,6 +181,8 @@ def run_shared(
             settings={"device": means.device, "checkpoint_s": checkpoint_s},
             saved=saved,
             source=source,
+            token=claims.token,
+            is_granted=claims.holds,
         )
         try:
             if plan.new:

@@ -51,6 +51,7 @@ def standing_panel(standing: Standing) -> RenderableType:
         *([("trials", _trials(standing.trials))] if standing.trials is not None else []),
         ("done", f"{done}: {kinds}"),
         ("not done", f"{standing.begun:,} begun, {standing.waiting:,} waiting"),
+        *_progress(standing),
         ("events", _events(standing)),
         *(("failure", f"{n:,} × {reason}") for reason, n in standing.failures[:8]),
     ]
@@ -130,6 +131,23 @@ def _span(values: Sequence[int]) -> str:
 def _interval(record: dict[str, Any]) -> str:
     width, n = record["interval_width"], record["replicates"]
     return f"{width:.2f} wide (95 % Wilson at P = 1/2, n = {_many(n, 'run')} a config)"
+
+
+def _progress(standing: Standing) -> list[tuple[str, str]]:
+    """How much is trained, how fast it goes and how long it takes; nothing of a sweep that is done."""
+    progress = standing.progress
+    if progress is None or (standing.done == standing.planned and not standing.is_open):
+        return []
+    about = "about" if progress.is_running else "at most"
+    whole = progress.steps_done + progress.steps_left
+    parts = [f"{progress.share:.0%} of the training: {progress.steps_done:,} of {about} {whole:,} run-steps"]
+    if not progress.is_running:
+        parts.append("no command trains it now")
+    if progress.run_steps_per_s is not None:
+        parts.append(f"{progress.run_steps_per_s:,.0f} a second")
+    if progress.seconds_left is not None:
+        parts.append(f"about {duration(progress.seconds_left)} left")
+    return [("progress", ", ".join(parts))]
 
 
 def _events(standing: Standing) -> str:

@@ -7,7 +7,7 @@ be refreshed every second; what estimates use is the detector's word, which `jud
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,37 @@ if TYPE_CHECKING:
 
     from analysis.store import Store
 
-LEDGER_COLUMNS = ("run_id", "status", "reason", "online_event_step")
+LEDGER_COLUMNS = ("run_id", "status", "reason", "online_event_step", "steps", "budget.steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How much of a sweep's training is done.
+
+    Attributes:
+        steps_done: trained by runs that ended, or saved by those that did not [run-steps].
+        steps_left: to train, as the command that trains the sweep expects; without one, if every run spends its
+            budget [run-steps].
+        is_running: a command trains the sweep now.
+        run_steps_per_s: its speed lately; None where none trains, or it has not trained long enough [run-steps/s].
+        seconds_left: as it expects; None likewise [s].
+    """
+
+    steps_done: int
+    steps_left: int
+    is_running: bool = False
+    run_steps_per_s: float | None = None
+    seconds_left: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Of the training that is done [fraction]."""
+        whole = self.steps_done + self.steps_left
+        return self.steps_done / whole if whole else 1.0
+
+    def record(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"share": round(self.share, 6), **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +72,7 @@ class Standing:
         failures: each reason and how many rows give it, most common first.
         trials: of a search, by state; None for other sweeps.
         is_open: a search that has not ended: more may be planned.
+        progress: how much of the training is done; None where nothing was planned.
     """
 
     sweep: str
@@ -57,6 +88,7 @@ class Standing:
     failures: tuple[tuple[str, int], ...] = ()
     trials: dict[str, int] | None = None
     is_open: bool = False
+    progress: Progress | None = None
 
     @property
     def done(self) -> int:
@@ -66,7 +98,8 @@ class Standing:
     def record(self) -> dict[str, Any]:
         """For `--json`."""
         failures = [{"reason": reason, "runs": n} for reason, n in self.failures]
-        return {**asdict(self), "done": self.done, "failures": failures}
+        progress = self.progress and self.progress.record()
+        return {**asdict(self), "done": self.done, "failures": failures, "progress": progress}
 
 
 def open_store(path: str) -> Store:
@@ -86,9 +119,9 @@ def store_or_none(path: str) -> Store | None:
     Raises:
         StoreError: something is there, and it is not a store.
     """
-    from analysis.store import local_path
+    from analysis.place import is_there
 
-    return open_store(path) if local_path(path).exists() else None
+    return open_store(path) if is_there(path) else None
 
 
 def chosen_sweeps(store: Store, *, name: str | None = None, names: Sequence[str] = ()) -> list[str]:
@@ -112,9 +145,12 @@ def chosen_sweeps(store: Store, *, name: str | None = None, names: Sequence[str]
 
 def standings(store: Store, *, names: Sequence[str]) -> list[Standing]:
     """Counts of each sweep, from its record and the ledger."""
-    ledger = _ledger(store.runs_table())
-    saved = set(store.saved_states())
-    found = [standing(store.sweep(name), ledger=ledger, saved=saved) for name in names]
+    from orchestrator.published import read
+
+    ledger = _ledger(store.runs_table(columns=list(LEDGER_COLUMNS)))
+    saved = {run: step for run, (_, step) in store.saved_states().items()}
+    words = {name: read(store.sweep_dir(name)) for name in names}
+    found = [standing(store.sweep(name), ledger=ledger, saved=saved, word=words[name]) for name in names]
     return [replace(one, trials=trial_counts(store, sweep=one.sweep)) for one in found]
 
 
@@ -129,19 +165,27 @@ def trial_counts(store: Store, *, sweep: str) -> dict[str, int] | None:
     return counts
 
 
-def standing(record: Mapping[str, Any], *, ledger: Mapping[str, Mapping[str, Any]], saved: set[str]) -> Standing:
+def standing(
+    record: Mapping[str, Any],
+    *,
+    ledger: Mapping[str, Mapping[str, Any]],
+    saved: Mapping[str, int],
+    word: Mapping[str, Any] | None = None,
+) -> Standing:
     """Counts of one sweep.
 
     Args:
         record: what `Sweep.record` gave.
-        ledger: run_id -> its row's LEDGER_COLUMNS.
-        saved: runs that have a saved state.
+        ledger: run_id -> its row's LEDGER_COLUMNS, as far as it has them.
+        saved: run_id -> step of runs that have a saved state.
+        word: what the command that trains it says; None where none does.
     """
     planned = dict.fromkeys(record["runs"])
     rows = [ledger[run] for run in planned if run in ledger]
     by_status = Counter(row["status"] for row in rows)
     reasons = Counter(_one_line(row["reason"]) for row in rows if row["status"] == "failed")
-    begun = sum(run in saved and run not in ledger for run in planned)
+    under_way = [saved[run] for run in planned if run in saved and run not in ledger]
+    begun = len(under_way)
     return Standing(
         sweep=record["name"],
         planned=len(planned),
@@ -153,7 +197,44 @@ def standing(record: Mapping[str, Any], *, ledger: Mapping[str, Mapping[str, Any
         events=sum(row["online_event_step"] is not None for row in rows),
         failures=tuple(reasons.most_common()),
         is_open=bool(record.get("open")),
+        progress=progress_of(record, rows=rows, under_way=under_way, word=word) if planned else None,
     )
+
+
+def progress_of(
+    record: Mapping[str, Any],
+    *,
+    rows: Sequence[Mapping[str, Any]],
+    under_way: Sequence[int],
+    word: Mapping[str, Any] | None,
+) -> Progress:
+    """How much of a sweep's training is done.
+
+    Args:
+        record: what `Sweep.record` gave.
+        rows: ledger rows of its runs that ended, with `steps` and `budget.steps` as far as they are known.
+        under_way: saved steps of runs that have not ended [steps].
+        word: as for `standing`.
+    """
+    done = sum(row.get("steps") or 0 for row in rows) + sum(under_way)
+    if word is None or word.get("is_lost"):
+        whole = budget_steps(record)
+        ended = sum(row.get("budget.steps") or row.get("steps") or 0 for row in rows)
+        return Progress(steps_done=done, steps_left=max(0, round(whole - ended) - sum(under_way)))
+    left = max(0, round(_number(word, "run_steps_total_estimate") - _number(word, "run_steps_done")))
+    seconds = None if word.get("seconds_left") is None else _number(word, "seconds_left")
+    pace = _number(word, "run_steps_per_s") or None
+    return Progress(steps_done=done, steps_left=left, is_running=True, run_steps_per_s=pace, seconds_left=seconds)
+
+
+def budget_steps(record: Mapping[str, Any]) -> float:
+    """Budgets of all runs that a sweep plans: each value of an axis comes equally often [run-steps]."""
+    runs, of_axis = len(set(record["runs"])), record.get("axes", {}).get("budget.steps")
+    if of_axis:
+        return runs * sum(of_axis) / len(of_axis)
+    base = record.get("base") or {}
+    own = (base.get("budget") or {}).get("steps") if isinstance(base.get("budget") or {}, Mapping) else None
+    return float(runs * (own if isinstance(own, int) else record.get("horizon_steps") or 0))
 
 
 def judged(standing: Standing, *, record: Mapping[str, Any], events: pl.DataFrame) -> Standing:
@@ -165,11 +246,18 @@ def judged(standing: Standing, *, record: Mapping[str, Any], events: pl.DataFram
     return replace(standing, detected=dict(Counter(own["status"].to_list())), detector=detector)
 
 
-def judged_by(store: Store, standing: Standing, *, detector: str | None) -> Standing:
-    """A standing with what a detector says, or the sweep's own where none is given."""
-    record = store.sweep(standing.sweep)
-    events = events_table(store, detector=detector or judge_of(record), runs=record["runs"])
-    return judged(standing, record=record, events=events)
+def all_judged(store: Store, standings: Sequence[Standing], *, detector: str | None) -> list[Standing]:
+    """Standings with what a detector says, or each sweep's own where none is given; each is asked once for all runs."""
+    records = [store.sweep(one.sweep) for one in standings]
+    by = [detector or judge_of(record) for record in records]
+    found: list[Standing] = list(standings)
+    for name in dict.fromkeys(by):
+        own = [i for i, each in enumerate(by) if each == name]
+        runs = dict.fromkeys(run for i in own for run in records[i]["runs"])
+        events = events_table(store, detector=name, runs=list(runs))
+        for i in own:
+            found[i] = judged(standings[i], record=records[i], events=events)
+    return found
 
 
 def events_table(store: Store, *, detector: str | None = None, runs: Sequence[str] | None = None) -> pl.DataFrame:
@@ -184,8 +272,13 @@ def events_table(store: Store, *, detector: str | None = None, runs: Sequence[st
 
 
 def _ledger(table: pa.Table) -> dict[str, dict[str, Any]]:
-    rows: Iterator[dict[str, Any]] = iter(table.select(list(LEDGER_COLUMNS)).to_pylist())
-    return {row["run_id"]: row for row in rows}
+    return {row["run_id"]: row for row in table.to_pylist()}
+
+
+def _number(word: Mapping[str, Any], name: str) -> float:
+    """A number of a command's word; another eureka may have written it."""
+    value = word.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _one_line(reason: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Stops a sweep from outside as Ctrl-C would, once: by a scheduler's signal, or when its time is spent."""
+"""Stops a sweep from outside as Ctrl-C would, once: by a scheduler's signal, a provider's notice, or its time's end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
+
+from orchestrator.notices import watched
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -19,13 +21,17 @@ class Stop:
 
 
 @contextmanager
-def stops_early(*, hours: float | None = None) -> Iterator[Stop]:
-    """Within, SIGTERM, SIGUSR1 and the end of the time are one first Ctrl-C; what comes after it is ignored.
+def stops_early(*, hours: float | None = None, notices: str = "") -> Iterator[Stop]:
+    """Within, SIGTERM, SIGUSR1, a notice and the end of the time are one first Ctrl-C; what follows it is ignored.
 
     A shell in the background hands its children an ignored SIGINT, so Python's own handler is set, too.
 
     Args:
         hours: of wall time; None is no limit [h].
+        notices: whose metadata server tells that this machine is taken away (`notices.py`); empty is nobody's.
+
+    Raises:
+        BadRequest: no such provider.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -50,7 +56,11 @@ def stops_early(*, hours: float | None = None) -> Iterator[Stop]:
         if timer:
             timer.daemon = True
             timer.start()
-        yield stop
+        with ExitStack() as watching:
+            if notices:
+                tell = watched(notices, on_notice=lambda said: ask(f"this machine is taken away ({said})"))
+                watching.enter_context(tell)
+            yield stop
     finally:
         if timer:
             timer.cancel()

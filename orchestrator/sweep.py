@@ -28,8 +28,9 @@ import yaml
 
 from orchestrator import overrides as command_line
 from orchestrator.axes import parse_axes
+from orchestrator.errors import hidden
 from orchestrator.grid import MOST_RUNS, OF_THE_RUN, Replicates, check_overridden_base, expand, seed_offsets
-from orchestrator.search.request import SEARCHES, Search, hidden, read_search, without_password
+from orchestrator.search.request import SEARCHES, Search, read_search, without_password
 from orchestrator.yaml_source import Source, parse, read_text, resolved
 from workloads.errors import near_miss
 from workloads.spec import RunSpec
@@ -181,7 +182,7 @@ def _detector(name: Any, *, source: Source) -> str | None:
         return None
     from analysis.detectors import DETECTORS
 
-    if name not in DETECTORS:
+    if not isinstance(name, str) or name not in DETECTORS:
         hint, expected = near_miss(str(name), DETECTORS), f"one of {', '.join(DETECTORS)}"
         raise source.expected(("detector",), got=name, expected=expected, hint=hint)
     return str(name)
@@ -195,7 +196,7 @@ def _is_search(search: Any, *, source: Source) -> bool:
         got = ", ".join(search) if isinstance(search, dict) and search else search
         raise source.expected(("search",), got=got, expected="{name: grid}, or the name of a search and what it needs")
     name = search["name"]
-    if name not in SEARCHES:
+    if not isinstance(name, str) or name not in SEARCHES:
         hint = near_miss(name, SEARCHES)
         expected = f"one of {', '.join(SEARCHES)}"
         raise source.expected(("search", "name"), got=name, expected=expected, hint=hint)

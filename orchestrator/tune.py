@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,28 +22,36 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a worker without a GPU sees none
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(16 * 2**20))  # of a log, which grows by some 30 kB a minute
+os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "2")
+if "ray" not in sys.modules and not os.environ.get("RAY_ADDRESS"):  # this process will start Ray, for itself alone
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on loopback; else the network reaches it
 
 import ray
 from ray import tune
 from ray.tune.search import Searcher
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.notices import VARIABLE, watched
 from orchestrator.pulse import Pulse, as_pulse, as_result
 from orchestrator.queue import CohortQueue
+from orchestrator.token import keep_private
 
 if TYPE_CHECKING:
     from orchestrator.worker import CohortWorker
 
 
+DRAIN_S = 120  # until a machine that is taken away is gone, at most
 WAIT_S = 0.5  # for a search that has nothing to train yet, while no worker has anything either
 
 
 class CohortTrainable(tune.Trainable):
     """One worker process; takes cohort after cohort."""
 
-    def setup(self, config: dict[str, Any], store: str = "", sweep: str = "") -> None:
+    def setup(self, config: dict[str, Any], store: str = "", sweep: str = "", notices: str = "") -> None:
         """Take the first cohort."""
         self._where: dict[str, Any] = {"store": store, "sweep": sweep}
+        self._notices = watched(notices).__enter__() if notices else None
         self._worker = self._worker_of(config["cohort"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -55,6 +65,9 @@ class CohortTrainable(tune.Trainable):
         from orchestrator.worker import pulse_or_error
 
         pulse = pulse_or_error(self._worker)
+        if self._notices and self._notices.said and not pulse.over:
+            self._worker.close()
+            leave_machine(self._notices.said)
         return as_result(pulse) | {"done": pulse.over}
 
     def cleanup(self) -> None:
@@ -126,6 +139,17 @@ class Beginnings(tune.Callback):
         return {}
 
 
+def leave_machine(why: str) -> None:
+    """Keep Ray from placing anything more on this machine, and end this worker; its cohort is given out again."""
+    here = ray.get_runtime_context()
+    command = ["drain-node", "--address", here.gcs_address, "--node-id", here.get_node_id()]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", why]
+    command += ["--deadline-remaining-seconds", str(DRAIN_S)]
+    words = [sys.executable, "-m", "ray.scripts.scripts", *command]
+    subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    ray.actor.exit_actor()
+
+
 def train_with_ray(
     queue: CohortQueue, *, workers: int, cpus: float = 1.0, gpus: float, on_pulse: Callable[[Pulse], None]
 ) -> None:
@@ -141,7 +165,8 @@ def train_with_ray(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is the queue's business
     started = connect(workers)
     try:
-        trainable = tune.with_parameters(CohortTrainable, store=str(queue.store.path), sweep=queue.sweep)
+        where = {"store": str(queue.store.path), "sweep": queue.sweep}
+        trainable = tune.with_parameters(CohortTrainable, **where, notices=os.environ.get(VARIABLE, ""))
         with tempfile.TemporaryDirectory(prefix="eureka-tune-") as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
@@ -180,7 +205,8 @@ def connect(workers: int) -> bool:
         if os.environ.get("RAY_ADDRESS"):
             ray.init(log_to_driver=False, logging_level="ERROR")
         else:
-            ray.init(num_cpus=workers, **quiet)
+            keep_private()
+            ray.init("local", num_cpus=workers, **quiet)  # its own, also where another Ray runs on this machine
     except (ConnectionError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         way_out = "check RAY_ADDRESS, and give RAY_AUTH_MODE the head's value; or take --launcher inline"

@@ -14,6 +14,7 @@ import socket
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 from analysis.errors import StoreError
 from analysis.store import Store, curve
 from orchestrator import __version__
+from orchestrator.accelerators import Accelerators, together
 from orchestrator.pulse import PULSE_S, Pulse, hand_name, spec_columns
 from workloads.capture import release
 from workloads.cohort import Cohort, Outcome
@@ -31,6 +33,10 @@ from workloads.errors import UnfitWeights, UnreadableState
 from workloads.fields import column_types
 from workloads.process import is_out_of_memory
 from workloads.spec import RunSpec, resolve
+
+
+class Superseded(Exception):
+    """An attempt at a cohort was given up for lost; its runs are another's, and it may not commit."""
 
 
 class CohortWorker:
@@ -50,17 +56,19 @@ class CohortWorker:
         self.hands = self.afresh = self.run_steps = 0
         self.members: dict[str, RunSpec] = {}  # all that this worker was given
         self.seconds = self.cpu_s = 0.0
+        self.accelerators: Accelerators | None = None
         self.is_open = False
 
     def open(self) -> None:
         """Read the cohort and set it up; does nothing the second time."""
         if self.is_open:
             return
-        self.opened = self.store = self.store if isinstance(self.store, Store) else Store(self.store)
-        record = self.opened.cohort(self.sweep, self.cohort)
+        self.opened = self.store = self.store if isinstance(self.store, Store) else Store(self.store, waits=True)
+        record = self._licence()
         self.width, self.device, self.checkpoint_s = record["width"], record["device"], record["checkpoint_s"]
         self.states = self.opened.saved_states() if record["resumes"] else {}
         self.saved_at = time.monotonic()
+        self.accelerators = Accelerators() if self.device == "cuda" else None
         if members := self._members(record):
             self._seat(members)
         self.is_open = True
@@ -69,6 +77,7 @@ class CohortWorker:
         """Train for a while, commit what ended, save the rest now and then."""
         if self.engine is None:
             return self._pulse()
+        self._licence()
         began, cpu = time.monotonic(), time.process_time()
         until = began + min(PULSE_S, self.checkpoint_s)
         while self.engine and self.engine.running and (left := until - time.monotonic()) > 0:
@@ -87,8 +96,9 @@ class CohortWorker:
     def close(self) -> None:
         """Leave nothing behind that would have to be trained again."""
         if self.engine is not None and self.engine.running:
-            self._commit()
-            self._save()
+            with suppress(Superseded):
+                self._commit()
+                self._save()
 
     # -- slots, and what to do where memory does not suffice for them ------------------------
 
@@ -185,7 +195,7 @@ class CohortWorker:
         rows = [ledger_row(outcome) | provenance for outcome in self.ended]
         curves = [outcome_curve(outcome) for outcome in self.ended]
         types = column_types(self.ended[0].spec)
-        added = set(self.opened.commit(rows, curves, types=types))
+        added = set(self.opened.commit(rows, curves, types=types, may=self._licence))
         for outcome in self.ended:
             if outcome.spec.run_id in added:
                 self.finished += outcome.status == "finished"
@@ -195,18 +205,40 @@ class CohortWorker:
 
     def _save(self) -> None:
         assert self.engine is not None
+        self._licence()
         self.opened.save_states(self.cohort, self.engine.state())
         self.saved_at = time.monotonic()
 
+    def _licence(self) -> Mapping[str, Any]:
+        """The attempt's record, which is there for as long as nobody else was given its runs.
+
+        Raises:
+            Superseded: it is not there any more.
+        """
+        try:
+            return self.opened.cohort(self.sweep, self.cohort)
+        except FileNotFoundError:
+            raise Superseded(self.cohort) from None
+
     def _versions(self) -> dict[str, Any]:
-        versions = {
+        versions: dict[str, Any] = {
             "eureka": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         }
         device = torch.cuda.get_device_name() if self.device == "cuda" else f"cpu {platform.machine()}"
+        if monitored := self._monitored():
+            versions["accelerators"] = {name: round(value, 3) for name, value in monitored.items()}
         return {"versions": json.dumps(versions), "device": device}
+
+    def _monitored(self) -> dict[str, Any]:
+        """What its accelerators are doing, for a pulse."""
+        reading = together(self.accelerators.readings()) if self.accelerators else None
+        if reading is None:
+            return {}
+        room = {"gpu_gib": reading.used_gib, "gpu_total_gib": reading.total_gib}
+        return {**room, "gpu_busy": reading.busy, "gpu_watts": reading.watts}
 
     def _pulse(self) -> Pulse:
         engine = self.engine
@@ -221,6 +253,7 @@ class CohortWorker:
             seconds=self.seconds,
             cpu_s=self.cpu_s,
             over=True,
+            **self._monitored(),
         )
         if engine is None or not engine.running:
             return pulse
@@ -244,6 +277,9 @@ def pulse_or_error(worker: CohortWorker) -> Pulse:
     except StoreError as error:
         worker.engine = None
         return Pulse(cohort=worker.cohort, over=True, halt=str(error))
+    except Superseded:
+        worker.engine = None
+        return Pulse(cohort=worker.cohort, over=True, superseded=True)
     except Exception:  # the queue turns it into rows
         worker.engine = None  # it may have stopped in the middle of a step: nothing of it may be saved
         return Pulse(cohort=worker.cohort, over=True, error=traceback.format_exc())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from typing import Any, cast
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers.oc import env as omegaconf_env
 
 from orchestrator.errors import BadRequest, called, quoted
 
@@ -99,7 +101,7 @@ def parse(text: str, *, file: str) -> tuple[dict[str, Any], Source]:
             raise BadRequest(f"{file}: got {_kind(root)}; expected a mapping of keys to values")
         source = Source(file=file, lines={})
         _walk(root, place=(), lines=source.lines, file=file)
-        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text))), source
+        return cast(dict[str, Any], OmegaConf.to_container(constructed(text))), source
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -108,10 +110,23 @@ def parse(text: str, *, file: str) -> tuple[dict[str, Any], Source]:
         raise BadRequest(f"{file}: is not YAML: character {error.position} is {error.reason}") from None
     except OmegaConfBaseException as error:
         raise _unresolvable(error, source=source) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no type holds a scalar
+    except (yaml.YAMLError, ValueError) as error:
         raise BadRequest(f"{file}: is not YAML: {first_line(error)}") from None
     except RecursionError:
         raise BadRequest(f"{file}: is nested too deeply, or contains itself") from None
+
+
+def constructed(text: str) -> Any:
+    """Text as OmegaConf reads it.
+
+    Raises:
+        yaml.YAMLError, OmegaConfBaseException, RecursionError: it cannot be.
+        ValueError: a scalar is not of the type that its tag says; PyYAML's constructors fail in many ways there.
+    """
+    try:
+        return OmegaConf.create(text)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"a value is not of the type that its tag says ({type(error).__name__})") from None
 
 
 def _kind(root: yaml.Node | None) -> str:
@@ -155,14 +170,46 @@ def resolved(data: dict[str, Any], *, source: Source) -> dict[str, Any]:
     Raises:
         BadRequest: an interpolation leads nowhere; a number is not finite, or needs more than 64 bits.
     """
+    data, secret = _apart(data)
     try:
-        plain = OmegaConf.to_container(OmegaConf.create(data), resolve=True, throw_on_missing=True)
+        plain = _filled(data)
+        if secret is not None:
+            token = _SECRET.set(True)
+            try:
+                plain["search"]["storage"] = _filled({"search": {"storage": secret}})["search"]["storage"]
+            finally:
+                _SECRET.reset(token)
     except OmegaConfBaseException as error:
         raise _unresolvable(error, source=source) from None
     except RecursionError:
         raise BadRequest(f"{source.file}: is nested too deeply, or contains itself") from None
     _check_numbers(plain, place=(), source=source)
-    return cast(dict[str, Any], plain)
+    return plain
+
+
+def _filled(data: dict[str, Any]) -> dict[str, Any]:
+    """Plain data with its interpolations filled in."""
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(data), resolve=True, throw_on_missing=True))
+
+
+def _apart(data: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The data without a database's address, and that: it may hold a password, which nothing else may refer to."""
+    search = data.get("search")
+    if not isinstance(search, dict) or not isinstance(search.get("storage"), str):
+        return data, None
+    rest = {key: value for key, value in search.items() if key != "storage"}
+    return {**data, "search": rest}, search["storage"]
+
+
+def _variable(*given: str) -> Any:
+    """`${oc.env:NAME}`, for a database's address alone: all else is written into the store and shown in reports."""
+    if not _SECRET.get():
+        raise ValueError("oc.env: the environment can be read in search.storage alone; all else is stored and shown")
+    return omegaconf_env(*given)
+
+
+_SECRET: ContextVar[bool] = ContextVar("_SECRET", default=False)
+OmegaConf.register_resolver("oc.env", _variable, replace=True, annotation_validation="off")
 
 
 def _unresolvable(error: OmegaConfBaseException, *, source: Source) -> BadRequest:

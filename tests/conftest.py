@@ -1,4 +1,7 @@
-"""One cache of compiled code and measurements for a test session: made afresh, shared by its processes."""
+"""One cache of compiled code and measurements for a test session: made afresh, shared by its processes.
+
+Property tests have no deadline: on a shared machine a slow example says nothing of the code.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 
 def pytest_configure(config: pytest.Config) -> None:

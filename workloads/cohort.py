@@ -364,7 +364,7 @@ class Cohort:
             slot.history = [history]
             steps = saved["measured_steps"].tolist()
             slot.measured = list(zip(steps, saved["measured"].tolist(), strict=True))
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise UnreadableState(f"{who}: saved state is not whole ({error}); it starts afresh") from None
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 class WorkloadError(Exception):
     """Base of every error that this folder raises on purpose; its text is one line."""
 
+    def __init__(self, message: str = ""):
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -84,13 +84,22 @@ def digest(spec: BaseModel, *, keep: Callable[[dict[str, Any]], bool] = lambda m
 
     Key order, `1e-3` against `0.001`, spelled-out defaults and Python versions do not change it.
     """
-    content = {}
+    return digest_of(content(spec, keep=keep))
+
+
+def digest_of(text: str) -> str:
+    """Hash of what `content` says [16 hex digits]."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def content(spec: BaseModel, *, keep: Callable[[dict[str, Any]], bool] = lambda marks: True) -> str:
+    """What a digest is of: the fields whose marks pass `keep`, as JSON with sorted keys."""
+    found = {}
     for path, field, value in leaves(spec):
         marks = _marks(field)
         if keep(marks) and not (marks.get("later") and value == field.get_default(call_default_factory=True)):
-            content[".".join(path)] = value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+            found[".".join(path)] = value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
+    return json.dumps(found, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def run_digest(spec: BaseModel) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from workloads.program import build_program, drawn_for
 from workloads.rows import Layout
 from workloads.streams import BLOCK_STEPS, generator
-from workloads.tasks.task import composed, world_of
+from workloads.tasks.task import composed, drawn_from, world_of
 from workloads.update import RowOptimiser, Turn, columns_of
 from workloads.watch import Watch
 
@@ -141,7 +141,8 @@ class Lanes:
 
     def _sample(self, spec: RunSpec, world: Batch, block: int) -> Batch:
         rng = generator(spec.seed.data, "batches", block, device=self.device)
-        drawn: Batch = spec.task.sample(world, rng, steps=BLOCK_STEPS, batch=spec.budget.batch)
+        first = block * BLOCK_STEPS
+        drawn = drawn_from(spec.task, world, rng, first_step=first, steps=BLOCK_STEPS, batch=spec.budget.batch)
         if drawn_for(spec.model):
             rng = generator(spec.seed.data, "model", block, device=self.device)
             drawn = drawn | spec.model.draws(rng, steps=BLOCK_STEPS, batch=spec.budget.batch)

@@ -7,14 +7,24 @@ is optional, misspelt or out of range.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from workloads.errors import Problem, SpecError, near_miss
-from workloads.fields import Frozen, config_digest, flatten, per_member, run_digest, shape_digest, static
+from workloads.fields import (
+    Frozen,
+    config_digest,
+    content,
+    digest_of,
+    flatten,
+    per_member,
+    run_digest,
+    shape_digest,
+    static,
+)
 from workloads.forks import SnapshotSteps, StartFrom, Trainable, unknown_parts
 from workloads.models import MODELS
 from workloads.models.model import misfit
@@ -186,6 +196,17 @@ class RunSpec(Frozen):
     def shape_key(self) -> str:
         """Hash without the per-member fields: what may share a cohort."""
         return shape_digest(self)
+
+    def reseeded(self, seeds: Iterable[Seeds]) -> Iterator[RunSpec]:
+        """The same run with other seeds, one after another; their ids come along, so that each costs microseconds."""
+        ids = {"config_id": self.config_id, "shape_key": self.shape_key}
+        marked = self.model_copy(update={"seed": Seeds.model_construct(init=-1, data=-2)})  # values that no seed has
+        before, after = content(marked).split('"seed.data":-2,"seed.init":-1')
+        for seed in seeds:
+            copy = self.model_copy(update={"seed": seed})
+            copy.__dict__ |= ids
+            copy.__dict__["run_id"] = digest_of(f'{before}"seed.data":{seed.data},"seed.init":{seed.init}{after}')
+            yield copy
 
     def columns(self) -> dict[str, Any]:
         """The spec as dotted columns, in declaration order."""

@@ -3,6 +3,7 @@
 import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from analysis.figures import style
 from analysis.figures.event_curves import facet_and_series
@@ -46,6 +47,7 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         axes.axhline(study.detector.most_rise, color=style.INK, linestyle="--", linewidth=1)
     axes.set_yscale("log", base=2)
     axes.set_yticks([1, 1.25, 1.5, 2], ["1", "1.25", "1.5", "2"])
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(0.98, max(2.1, float(table["rise_ratio"].to_numpy().max()) * 1.05))
     steps = table["eureka_step"].to_numpy()
     style.log_step_axis(axes, low=float(steps.min()) * 0.85, high=float(steps.max()) * 1.15)

@@ -120,6 +120,8 @@ def _draw_key(axes: Axes, key: Key) -> None:
     picture = np.array([[key.face(float(value), one) for one in unsure] for value in heights])
     axes.pcolormesh(np.arange(KEY_COLUMNS + 1), np.append(heights, high), picture, rasterized=True)
     axes.set_yscale("log" if low > 0 else "linear")
+    if low > 0:
+        style.log_ticks(axes.yaxis, low=low, high=high)
     axes.set_ylim(low, high)
     axes.set_xlim(0, KEY_COLUMNS)
     axes.set_xticks([0.5, KEY_COLUMNS - 0.5], key.widths, fontsize=7)

@@ -4,6 +4,7 @@ from typing import Literal
 
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from analysis.effects import compare
 from analysis.errors import AnalysisError
@@ -72,6 +73,7 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         if is_ratio:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlim(*_ratio_limits(rows))
         else:
             axes.set_xlim(-1.05, 1.05)

@@ -69,8 +69,7 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         name = style.panel_title(facet, told) if facet and told is not None else "all settings"
         axes.set_title(f"{style.wrapped(name, width=2.8, lines=2)} (n = {rows['runs'].sum():,})")
     grid[0].set_ylabel("runs")
-    unit = " [nats]" if study.detector.metric == "loss" else ""
-    figure.supxlabel(f"final {study.detector.metric}{unit}", fontsize=9)
+    figure.supxlabel(f"final {study.detector.metric}", fontsize=9)  # nats or squared error, by task
     handles = [
         Patch(facecolor=style.OF_WAY[way], hatch=_HATCH[way], edgecolor="white", label=_WORDS[way])
         for way in _ORDER

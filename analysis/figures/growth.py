@@ -63,6 +63,8 @@ def _panel(axes, part) -> None:  # type: ignore[no-untyped-def]
         axes.plot(part["step"], part[bound], color=style.QUIET, linestyle="--", linewidth=1)
     axes.axvline(first["snap_theory"], color=style.VERMILLION, linestyle=":", linewidth=1)
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    style.log_ticks(axes.yaxis, low=low, high=high)
     axes.set_xlabel("optimiser steps")
     rates = f"lr_z {value_text(first['optim.lr_z'])}, lr_y {value_text(first['optim.lr_y'])}"
     axes.set_title(f"{rates}\nK {first['classes']}, M {value_text(first['m'])}")

@@ -5,7 +5,7 @@ _WORDS = {
     "rmst": "restricted mean [steps]",
     "median_step": "median eureka step [steps]",
     "plateau_length": "plateau [steps]",
-    "final_loss": "final loss [nats]",
+    "final_loss": "final loss",
     "run_steps": "steps a run [steps]",
 }
 

@@ -1,7 +1,8 @@
 """The look that all figures share, and SVG bytes that are equal whenever the table is.
 
 Colours are Okabe and Ito's, which readers with any colour vision can tell apart; ordered levels take a ramp of plasma.
-A state is never shown by colour alone: it also has its own marker. Text stays text in the SVG, so it can be searched.
+A state is never shown by colour alone: it also has its own marker. Text stays text in the SVG, so it can be searched,
+and a dollar in it is a dollar: settings are anybody's words, and no formulas.
 """
 
 import io
@@ -34,7 +35,7 @@ _RC: dict[str, Any] = {
     "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
     "axes.spines.top": False, "axes.spines.right": False, "text.color": INK, "axes.labelcolor": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": QUIET, "axes.linewidth": 0.8, "hatch.linewidth": 0.6,
-    "svg.fonttype": "none", "axes.unicode_minus": False, "path.simplify_threshold": 0.2,
+    "svg.fonttype": "none", "axes.unicode_minus": False, "path.simplify_threshold": 0.2, "text.parse_math": False,
 }  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def draw(table: pl.DataFrame, *, study: Study) -> Figure:
         axes.set_title(style.wrapped(rows["config"][0], width=2.1, lines=4), fontsize=8)
         style.log_step_axis(axes, low=first, high=study.horizon_steps * 1.05)
     figure.supxlabel("optimiser steps (log scale)", fontsize=9)
-    label = "training loss [nats]" if study.detector.metric == "loss" else study.detector.metric
+    label = "training loss" if study.detector.metric == "loss" else study.detector.metric
     if is_one_row:
         grid[0].set_ylabel(label)
     else:

@@ -79,7 +79,7 @@ def write_study(study: Study, *, out_dir: Path, store: Store | None = None, pdf:
     if pdf:
         document.require()
     study = with_store(study, store)
-    table = config_table(study.events, axes=study.axes, at_step=study.horizon_steps, planned=study.planned_cells)
+    table = config_table(study.events, axes=study.settings, at_step=study.horizon_steps, planned=study.planned_cells)
     table = context.with_accuracy(study, table)
     for folder in ("figures", "tables"):
         (out_dir / folder).mkdir(parents=True, exist_ok=True)

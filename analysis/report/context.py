@@ -130,7 +130,7 @@ def with_accuracy(study: Study, table: pl.DataFrame) -> pl.DataFrame:
     if "accuracy" not in metric_names(study) or study.runs.is_empty():
         return nothing
     last = other_digest(study, "accuracy").group_by("run_id").agg(accuracy=pl.col("value").sort_by("bin").last())
-    keys = list(study.axes)
+    keys = list(study.settings)
     runs = study.events.filter(pl.col("status") != "failed").select("run_id", *keys).join(last, on="run_id")
     if runs.is_empty():
         return nothing
@@ -149,7 +149,7 @@ def config_rows(study: Study, table: pl.DataFrame) -> list[dict[str, Any]]:
             median = "–"
         rows.append(
             {
-                "settings": [value_text(row[axis]) for axis in study.axes],
+                "settings": [value_text(row[name]) for name in study.settings],
                 "counts": [
                     row[name] for name in ("n", "eureka", "gradual", "censored", "diverged", "failed", "waiting")
                 ],

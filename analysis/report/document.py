@@ -68,7 +68,7 @@ def _width(root: Path, name: str) -> float:
 
 
 def _table(study: Any, rows: Any) -> str:
-    header = [*study.axes, "eureka / n", "P(eureka)", "half by step", "steps per eureka"]
+    header = [*study.settings, "eureka / n", "P(eureka)", "half by step", "steps per eureka"]
     cells = [f"table.header({', '.join(_text(name) for name in header)})"]
     for row in rows[:MOST_ROWS]:
         counts = f"{row['counts'][1]}/{row['counts'][0]}"

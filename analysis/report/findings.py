@@ -8,6 +8,7 @@ import polars as pl
 
 from analysis.estimate import COUNTS, config_table, level_table, outcome
 from analysis.labels import config_text, estimate_text, short, value_text
+from analysis.report.search_findings import search_lines
 from analysis.study import Study
 
 WIDEST = 110  # characters a line, for a terminal
@@ -27,7 +28,9 @@ def finding(study: Study, *, table: pl.DataFrame | None = None) -> list[str]:
         table: its `config_table`, where it is at hand.
     """
     if table is None:
-        table = config_table(study.events, axes=study.axes, at_step=study.horizon_steps, planned=study.planned_cells)
+        table = config_table(
+            study.events, axes=study.settings, at_step=study.horizon_steps, planned=study.planned_cells
+        )
     lines = [_counted(study, n_configs=table.height), *_estimates(study, table)]
     return [_cut(line) for line in lines]
 
@@ -35,7 +38,7 @@ def finding(study: Study, *, table: pl.DataFrame | None = None) -> list[str]:
 def _counted(study: Study, *, n_configs: int) -> str:
     tally = counts(study)
     parts = [f"{n:,} {name}" for name, n in tally.items() if n or name == "eureka"]
-    configs = f" in {n_configs:,} configs" if study.axes and n_configs else ""
+    configs = f" in {n_configs:,} configs" if study.settings and n_configs else ""
     return f"{study.planned:,} runs planned{configs}: {', '.join(parts)}"
 
 
@@ -50,6 +53,8 @@ def _estimates(study: Study, table: pl.DataFrame) -> list[str]:
             *("Highest: not known yet", "Lowest: not known yet", "Along the axes: not known yet"),
         ]
     overall = config_table(study.events, axes=(), at_step=study.horizon_steps).row(0, named=True)
+    if study.asked:
+        return search_lines(study, chance=_chance(overall))
     pooled = f", pooled over {table.height:,} configs" if table.height > 1 else ""
     first = f"P(eureka {until}): {_chance(overall)}{pooled}"
     known = table.filter(pl.col("chance").is_not_null())

@@ -13,8 +13,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,10 +24,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from orchestrator.clusters.fitness import ANSWER, unfit
+from orchestrator.clusters.look import look
 from orchestrator.clusters.ship import ship_code
 
-ANSWER = "EUREKA "
-LEAST_FREE = 1 << 30  # bytes; logs and what Ray spills need room
 NODES_S = 60.0  # for a node to answer
 LEAVE_S = 60.0  # for a job to save what is unfinished
 LOOK_S = 0.5
@@ -39,11 +37,14 @@ def submit(request: Mapping[str, Any]) -> dict[str, Any]:
     """Start a sweep's command, unless it is under way.
 
     Args:
-        request: `store`, `sweep`, `text` of its file, `command` with FILE in the file's place, `variables`, `ships`.
+        request: `store`, `sweep`, `text` of its file, `command` with FILE in the file's place, `variables`, `ships`;
+            `variables_file`, where more of them were put.
     """
+    from analysis.place import local_path
     from analysis.store import Store
 
-    folder = Store.create(request["store"]).sweep_dir(request["sweep"]) / "job"
+    secret = _handed_over(request.get("variables_file", ""))
+    folder = local_path(str(Store.create(request["store"]).sweep_dir(request["sweep"]))) / "job"
     folder.mkdir(parents=True, exist_ok=True)
     if _is_alive(folder):
         return {"is_new": False, **_record(folder)}
@@ -53,7 +54,7 @@ def submit(request: Mapping[str, Any]) -> dict[str, Any]:
     code = str(ship_code(folder)) if request["ships"] else ""
     command = request["command"].replace("FILE", f"{folder}/sweep.yaml")
     paths = [path for path in (code, os.environ.get("PYTHONPATH", "")) if path]
-    variables = {**os.environ, **request["variables"], "PYTHONPATH": os.pathsep.join(paths)}
+    variables = {**os.environ, **request["variables"], **secret, "PYTHONPATH": os.pathsep.join(paths)}
     with (folder / "log").open("ab") as log:
         subprocess.run(
             [sys.executable, "-c", KEEPER, str(folder), request["sweep"], command],
@@ -159,6 +160,7 @@ def nodes(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".lock-is-shared-") as token:
+            ray.cloudpickle.register_pickle_by_value(sys.modules[look.__module__])  # other nodes have no such file
             remote = ray.remote(num_cpus=0, max_retries=0)(look)
             asked = {}
             for node in here:
@@ -181,41 +183,14 @@ def nodes(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"nodes": len(here), "problems": problems}
 
 
-def look(token: str) -> dict[str, Any]:
-    """What a node says of itself; runs there."""
-    from importlib import metadata
-
-    versions = {"python": platform.python_version()}
-    for package in ("ray", "torch", "numpy", "pyarrow", "pydantic"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "missing"
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    return {"versions": versions, "sees_token": os.path.exists(token), "free": free}
-
-
-def unfit(seen: Mapping[str, Mapping[str, Any]], *, here: Mapping[str, Any], store: str) -> list[str]:
-    """What is wrong with nodes, a line each, with the way out.
-
-    Args:
-        seen: what each node says of itself.
-        here: what the head does.
-        store: its path.
-    """
-    problems = []
-    for name, found in seen.items():
-        if not found["sees_token"]:
-            way_out = "mount the same folder everywhere (NFS), or give another store"
-            problems.append(f"node {name}: store {store}: is not the head's folder of that name. {way_out}")
-        for package, version in found["versions"].items():
-            if version != here["versions"][package]:
-                wanted, way_out = here["versions"][package], "install the versions of constraints.txt on every machine"
-                problems.append(f"node {name}: {package}: got {version}; expected the head's {wanted}. {way_out}")
-        if found["free"] < LEAST_FREE:
-            free = found["free"] / 2**20
-            problems.append(f"node {name}: disk: got {free:.0f} MiB free for temporary files; expected 1024. Free some")
-    return problems
+def _handed_over(file: str) -> dict[str, str]:
+    """Variables of the cluster's file; what brought them is removed."""
+    if not file:
+        return {}
+    path = Path(file).expanduser()
+    found: dict[str, str] = json.loads(path.read_text())
+    path.unlink()
+    return found
 
 
 def _connect() -> None:

@@ -81,6 +81,10 @@ def _check_parts(spec: ClusterSpec, *, source: Source) -> None:
     for part in ("slurm", "kubernetes", "ray"):
         if getattr(spec, part) is not None and part not in read:
             raise source.fault((part,), f"{part}: got a part that launcher '{spec.launcher}' does not read; remove it")
+    for key in ("provider", "auth"):
+        got = (spec.ray or {}).get(key)
+        if got is not None and not isinstance(got, dict):
+            raise source.expected(("ray", key), got=got, expected="a mapping of keys to values")
     if spec.launcher == "ray" and not spec.provider:
         way_out = "type: local is your own machines; aws, gcp and azure rent some"
         raise source.fault(("ray",), f"ray.provider.type: got nothing; expected a provider that Ray knows. {way_out}")
@@ -113,6 +117,10 @@ def _check_workers(spec: ClusterSpec, *, source: Source) -> None:
         )
     if workers.gpus > 1 and workers.gpus != int(workers.gpus):
         raise source.expected(("workers", "gpus"), got=workers.gpus, expected="a whole number, or a fraction of one")
+    if workers.mps and not (spec.launcher == "ray" and 0 < workers.gpus < 1):
+        hint = "A worker alone on its accelerator has all of it"
+        expected = "false where no worker shares an accelerator (launcher ray, workers.gpus below 1)"
+        raise source.expected(("workers", "mps"), got="true", expected=expected, hint=hint)
     if spec.slurm and workers.gpus != int(workers.gpus):
         raise source.expected(
             ("workers", "gpus"), got=workers.gpus, expected="a whole number; Slurm gives whole accelerators"

@@ -42,12 +42,12 @@ class OverKubernetes:
         job = job or Job(sweep="sweep", text="# the sweep's file\n")
         kubectl = f"kubectl --namespace={self.k8s.namespace}"
         return Rendered(
-            files={"job.yaml": self._objects(job)},
+            files={"job.yaml": self._objects(job, shows=False)},
             commands=(
                 f"{kubectl} apply --dry-run=server -f FILES/job.yaml   # asks the cluster itself",
                 f"{kubectl} apply -f FILES/job.yaml",
                 f"{kubectl} logs --follow job/{job.name}",
-                f"{kubectl} delete rayjob,configmap -l {LABEL}=eureka",
+                f"{kubectl} delete rayjob,configmap,secret -l {LABEL}=eureka",
             ),
             checks=("our keys", "the objects are YAML that reads back the same (no cluster was asked)"),
         )
@@ -103,14 +103,23 @@ class OverKubernetes:
 
     def down(self) -> str:
         """Delete what is ours; the claim stays."""
-        said = self._kubectl("delete", "rayjob,configmap", "-l", f"{LABEL}=eureka", "--ignore-not-found")
+        said = self._kubectl("delete", "rayjob,configmap,secret", "-l", f"{LABEL}=eureka", "--ignore-not-found")
         n = sum("deleted" in line for line in said.splitlines())
         return f"{self.spec.name}: {n} objects deleted; the claim {self.k8s.claim} and its store stay"
 
     # -- objects -----------------------------------------------------------------------------
 
-    def _objects(self, job: Job) -> str:
-        return yaml.safe_dump_all([self._sweep(job), self.ray_job(job)], sort_keys=False, width=110, allow_unicode=True)
+    def _objects(self, job: Job, *, shows: bool = True) -> str:
+        """All of them; a dry run does not show the values of variables."""
+        objects = [self._sweep(job), *self._secret(job, shows=shows), self.ray_job(job)]
+        return yaml.safe_dump_all(objects, sort_keys=False, width=110, allow_unicode=True)
+
+    def _secret(self, job: Job, *, shows: bool) -> list[dict[str, Any]]:
+        """The file's variables, where whoever may look at pods alone does not see them; none where it has none."""
+        given = self.spec.environment.variables
+        values = {key: value if shows else "…" for key, value in given.items()}
+        head = {"apiVersion": "v1", "kind": "Secret", "metadata": self._metadata(job)}
+        return [{**head, "type": "Opaque", "stringData": values}] if given else []
 
     def _metadata(self, job: Job) -> dict[str, Any]:
         return {"name": job.name, "namespace": self.k8s.namespace, "labels": {LABEL: "eureka"}}
@@ -133,6 +142,7 @@ class OverKubernetes:
             "ttlSecondsAfterFinished": self.k8s.ttl_s,
             "metadata": {"sweep": job.sweep},
             "rayClusterSpec": {
+                "authOptions": {"mode": self.spec.auth},  # the operator makes the token and hands it to every pod
                 "enableInTreeAutoscaling": True,
                 "autoscalerOptions": {"idleTimeoutSeconds": 120, "upscalingMode": "Default"},
                 "headGroupSpec": {
@@ -173,6 +183,7 @@ class OverKubernetes:
             "name": name,
             "image": self.k8s.image,
             "env": [{"name": key, "value": value} for key, value in self._variables().items()],
+            **({"envFrom": [{"secretRef": {"name": job.name}}]} if self.spec.environment.variables else {}),
             "resources": {"requests": room, "limits": room},
             "volumeMounts": [{"name": "sweep", "mountPath": SWEEP_AT}],
         }
@@ -187,7 +198,7 @@ class OverKubernetes:
 
     def _variables(self) -> dict[str, str]:
         sets = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
-        return {**sets, **self.spec.environment.variables}
+        return {**sets, **self.spec.notices}
 
     # -- talking to it -----------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Machines that Ray starts: your own over ssh, or a cloud's. Ray's own launcher does it; its traps are handled here.
 
 - Ray's second autoscaler, the default, starts one of several workers on own machines: off for those.
+- Ray's defaults for clouds install a Ray of their own on each machine: they are left out, environments are there.
 - Token authentication is on or off explicitly, on all sides, and the token goes along.
 - A worker without an accelerator sees none: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO.
 - `ray up` restarts a Ray that runs, and so ends its jobs: a cluster that is up is left alone.
@@ -16,12 +17,13 @@ import re
 import secrets
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from orchestrator.clusters.head import ANSWER
+from orchestrator.clusters.fitness import ANSWER, faults
 from orchestrator.clusters.job import Job, sweep_command
 from orchestrator.clusters.rendered import Rendered
 from orchestrator.clusters.shell import CommandFailed, Shell
@@ -32,8 +34,15 @@ from orchestrator.remembered import cache_folder
 from orchestrator.yaml_source import Source
 
 TOKEN = "~/.ray/auth_token"
+INSTALLS = ("setup_commands", "head_setup_commands", "worker_setup_commands")
 UP_S, STOP_S, FOLLOW_S = 1800.0, 60.0, 1e7
 SSH = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new", "-o", "ConnectTimeout=15")
+MPS = "/tmp/eureka-mps"  # where its daemon and those who train find each other, on each machine
+MPS_UP = (
+    f"mkdir -p {MPS}; export CUDA_MPS_PIPE_DIRECTORY={MPS} CUDA_MPS_LOG_DIRECTORY={MPS}; "
+    "[ ! -e /dev/nvidia0 ] || pgrep -x nvidia-cuda-mps > /dev/null || nvidia-cuda-mps-control -d"
+)
+MPS_DOWN = f"! pgrep -x nvidia-cuda-mps || echo quit | CUDA_MPS_PIPE_DIRECTORY={MPS} nvidia-cuda-mps-control"
 THERE = "eureka-code"  # below the home of the head
 
 
@@ -81,6 +90,8 @@ class OverRay:
         self._write()
         if self._is_up():
             return f"{self.spec.name}: is up"
+        if self.is_own:
+            self._check_machines()
         self._ray("up", "-y", timeout_s=UP_S)
         return f"{self.spec.name}: up; head {self._head_ip()}"
 
@@ -90,9 +101,7 @@ class OverRay:
         self._ship()
         needs = {"gpus": self.spec.workers.gpus, "scales": not self.is_own}
         fit = self._ask("nodes", {"store": self.spec.store, "sweep": job.sweep, **needs})
-        if fit["problems"]:
-            more = f" (and {len(fit['problems']) - 1} more)" if len(fit["problems"]) > 1 else ""
-            raise OrchestratorError(f"{self.spec.name}: {fit['problems'][0]}{more}")
+        self._refuse(fit["problems"])
         answer = self._ask(
             "submit",
             {
@@ -101,6 +110,7 @@ class OverRay:
                 "text": job.text,
                 "command": self._command(job),
                 "variables": self._variables(),
+                "variables_file": self._hand_over(job),
                 "ships": self.spec.environment.code == "ship",
             },
         )
@@ -159,6 +169,8 @@ class OverRay:
     def config(self) -> dict[str, Any]:
         """Ray's part, and what our keys and Ray's traps add where it says nothing."""
         config: dict[str, Any] = {"cluster_name": self.spec.name, **(self.spec.ray or {})}
+        for key in INSTALLS:
+            config.setdefault(key, [])
         head, worker = self._start_commands()
         config.setdefault("head_start_ray_commands", head)
         config.setdefault("worker_start_ray_commands", worker)
@@ -172,6 +184,7 @@ class OverRay:
             sets["RAY_enable_autoscaler_v2"] = "0"
         exports = "export " + " ".join(f"{key}={value}" for key, value in sets.items())
         ray, limit = self._there("ray"), "ulimit -n 65536 || true"
+        limit += f"; {MPS_UP}" if self.spec.workers.mps else ""
         head = f"{ray} start --head --port=6379 --autoscaling-config=~/ray_bootstrap_config.yaml"
         worker = f"{ray} start --address=$RAY_HEAD_IP:6379"
         return [f"{ray} stop", f"{limit}; {exports}; {head}"], [f"{ray} stop", f"{limit}; {exports}; {worker}"]
@@ -196,7 +209,18 @@ class OverRay:
     def _variables(self) -> dict[str, str]:
         """Of every process of a job."""
         hidden = {} if self.spec.workers.gpus else {"CUDA_VISIBLE_DEVICES": ""}
-        return {"OMP_NUM_THREADS": "1", **hidden, **self._everywhere(), **self.spec.environment.variables}
+        return {"OMP_NUM_THREADS": "1", **hidden, **self._everywhere(), **self.spec.notices}
+
+    def _hand_over(self, job: Job) -> str:
+        """The file's variables, in a file of the head that its user alone can read: a command line is for all."""
+        if not self.spec.environment.variables:
+            return ""
+        folder = self.file.parent / f"variables-{job.name}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _private(folder / "variables.json", json.dumps(self.spec.environment.variables))
+        self._copy(f"{folder}/", f"eureka-variables-{job.name}/", is_up=True)
+        (folder / "variables.json").unlink()
+        return f"~/eureka-variables-{job.name}/variables.json"
 
     def _command(self, job: Job) -> str:
         more = ("--retry-failed",) if job.retry_failed else ()
@@ -216,12 +240,37 @@ class OverRay:
             _private(Path(TOKEN).expanduser(), secrets.token_hex(32))
         _private(self.file, _yaml(self.config()))
 
+    def _check_machines(self) -> None:
+        """Own machines are asked one by one what Ray would only find in the middle of a launch."""
+
+        def run(machine: str, command: str, stdin: str) -> str:
+            return self.shell.run([*self._ssh(), self._at(machine), command], stdin=stdin, timeout_s=STOP_S)
+
+        provider, environment = (self.spec.ray or {})["provider"], self.spec.environment
+        self._refuse(
+            faults(
+                [provider["head_ip"], *provider["worker_ips"]],
+                run=run,
+                python=shlex.quote(environment.python),
+                setup=environment.setup,
+                store=self.spec.store,
+                port=self._port,
+                gpus=self.spec.workers.gpus,
+            )
+        )
+
+    def _refuse(self, problems: Sequence[str]) -> None:
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise OrchestratorError(f"{self.spec.name}: {problems[0]}{more}")
+
     def _stop_own(self) -> str:
         """End Ray on each machine, as `ray up` does before it starts one; says which did not answer."""
         provider, silent = (self.spec.ray or {})["provider"], list[str]()
         for address in [*provider["worker_ips"], provider["head_ip"]]:
             try:
-                self.shell.run([*self._ssh(), self._at(address), f"{self._there('ray')} stop"], timeout_s=STOP_S)
+                stop = f"{self._there('ray')} stop" + (f"; {MPS_DOWN}" if self.spec.workers.mps else "")
+                self.shell.run([*self._ssh(), self._at(address), stop], timeout_s=STOP_S)
             except CommandFailed:
                 silent.append(str(address))
         return f"; {', '.join(silent)} did not answer, and ends its Ray by itself within a minute" if silent else ""
@@ -241,9 +290,14 @@ class OverRay:
     def _own_head(self) -> str:
         return self._at((self.spec.ray or {})["provider"]["head_ip"])
 
-    def _is_up(self) -> bool:
+    @property
+    def _port(self) -> int:
+        """Of Ray's head."""
         port = re.search(r"--port[= ](\d+)", " ".join(map(str, self.config()["head_start_ray_commands"])))
-        address = f"127.0.0.1:{port[1] if port else 6379}"
+        return int(port[1]) if port else 6379
+
+    def _is_up(self) -> bool:
+        address = f"127.0.0.1:{self._port}"
         check = f"{self._there('ray')} health-check --address {address} --skip-version-check"
         if not self.is_own and not self._has_head():
             return False

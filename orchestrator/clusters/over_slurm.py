@@ -12,7 +12,8 @@ import shutil
 import time
 from pathlib import Path
 
-from analysis.store import Store, local_path
+from analysis.place import local_path
+from analysis.store import Store
 from orchestrator.clusters.job import Job, sweep_command
 from orchestrator.clusters.rendered import Rendered
 from orchestrator.clusters.sbatch import allocation_script, array_script
@@ -43,9 +44,10 @@ class OverSlurm:
         job = job or Job(sweep="sweep", text="# the sweep's file\n")
         script = self.script(job, folder="FILES", code="FILES/code" if self.spec.environment.code == "ship" else "")
         checks = ["our keys", self._test(script)]
+        sets = "".join(f"{key}=… " for key in self.spec.environment.variables)
         return Rendered(
             files={SCRIPT: script, "sweep.yaml": job.text},
-            commands=("sbatch FILES/job.sbatch", f"squeue --me --name={job.name}", f"scancel --name={job.name}"),
+            commands=(f"{sets}sbatch FILES/job.sbatch", f"squeue --me --name={job.name}", f"scancel --name={job.name}"),
             checks=tuple(checks),
         )
 
@@ -59,7 +61,7 @@ class OverSlurm:
         if there := self._jobs(job.name):
             return f"{job.name}: is there already, as job {there[0].split('|')[0]}"
         store = Store.create(self.spec.store)
-        folder = store.sweep_dir(job.sweep) / "slurm"
+        folder = local_path(str(store.sweep_dir(job.sweep))) / "slurm"
         if job.retry_failed:
             store.forget_failed(job.runs)
         code = str(ship_code(folder)) if self.spec.environment.code == "ship" else ""
@@ -67,7 +69,8 @@ class OverSlurm:
         for name, text in ((SCRIPT, script), ("sweep.yaml", job.text)):
             _write(folder / name, text)
         (folder / "began").unlink(missing_ok=True)
-        said = self.shell.run(["sbatch", "--parsable", str(folder / SCRIPT)])
+        variables = self.spec.environment.variables  # from process to process, and into no file
+        said = self.shell.run(["sbatch", "--parsable", str(folder / SCRIPT)], environment=variables)
         return f"{job.name}: queued as job {said.strip().split(';')[0]}, logs in {folder}"
 
     def status(self) -> list[str]:

@@ -11,13 +11,17 @@ import shlex
 from orchestrator.clusters.spec import ClusterSpec
 
 LEAVE = """
-child= near_limit=
-leave() { [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null; }
+child= near_limit= leaves=
+leave() { leaves=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null; }
 trap 'near_limit=1; leave' USR1
 trap leave TERM
 train() {
+  code=130
+  [ -z "$leaves" ] || return
   "$@" & child=$!
+  [ -z "$leaves" ] || leave   # asked to between the two
   while :; do wait "$child"; code=$?; kill -0 "$child" 2>/dev/null || break; done
+  [ "$code" != 138 ] || code=130   # it was asked before it could listen, and had nothing to save yet
 }
 """
 AGAIN = """
@@ -134,10 +138,12 @@ def _settings(spec: ClusterSpec, *, folder: str, code: str) -> str:
     """Where files are, what is set, what is run first."""
     environment = spec.environment
     variables = {"OMP_NUM_THREADS": "1", **({} if spec.workers.gpus else {"CUDA_VISIBLE_DEVICES": ""})}
-    variables |= environment.variables
+    variables |= spec.notices
     lines = ["", "set -u", f"folder={shlex.quote(folder)}", 'cd "$folder" || exit 2']
     lines += [f'export PYTHONPATH={shlex.quote(code)}"${{PYTHONPATH:+:$PYTHONPATH}}"'] if code else []
     lines += [f"export {key}={shlex.quote(value)}" for key, value in variables.items()]
+    for key in environment.variables:  # the script lies in the store, where no secret belongs: sbatch passes them on
+        lines.append(f': "${{{key}?was not passed on with the job; does this site, or an option, set --export?}}"')
     lines += environment.setup
     return "\n".join(lines) + "\n"
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.remembered import cache_folder
 
 QUICK_S = 120.0
+MUCH = 10  # lines
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,16 @@ class Local:
         except subprocess.TimeoutExpired:
             raise CommandFailed(failure(command, f"timed out after {timeout_s:g} s")) from None
         if done.returncode:
-            raise CommandFailed(failure(command, done.stdout or "", code=done.returncode))
+            said = failure(command, done.stdout or "", code=done.returncode)
+            raise CommandFailed(said + kept(done.stdout or "", is_known="failed with code" not in said))
         return done.stdout or ""
 
 
 def failure(command: Sequence[str], output: str, *, code: int | None = None) -> str:
     """A failed command in one line: known causes by their words, else the last line that it printed."""
-    called = " ".join([command[0].rpartition("/")[2], *command[1:2]])
+    tool, remote = command[0].rpartition("/")[2], [word for word in command[1:] if "@" in word and " " not in word]
+    is_far = tool in ("ssh", "rsync") and remote
+    called = f"{tool} {remote[0].partition(':')[0]}" if is_far else " ".join([tool, *command[1:2]])
     for way in WAYS:
         if found := re.search(f"[^\n]*(?:{way.words})[^\n]*", output):
             return f"{called}: {way.what} ({_cut(found[0])}); {way.out}"
@@ -144,6 +149,20 @@ def failure(command: Sequence[str], output: str, *, code: int | None = None) -> 
     said = lines[-1] if lines else "it said nothing"
     ended = f" with code {code}" if code is not None else ""
     return f"{called}: failed{ended}: {said}"
+
+
+def kept(output: str, *, is_known: bool) -> str:
+    """Where all that a command said can be read, if that was much and its cause is not known."""
+    if is_known or output.count("\n") < MUCH:
+        return ""
+    path = cache_folder() / "clusters" / "failed.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(output)
+    except OSError:
+        return ""
+    return f"; all it said is in {path}"
 
 
 def install_hint(tool: str) -> str:
@@ -160,5 +179,6 @@ def install_hint(tool: str) -> str:
 
 
 def _cut(line: str) -> str:
-    """A line of output without colours and blanks at its ends."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", line).strip()[:200]
+    """A line of output without colours, a logger's head and blanks at its ends."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", line).strip()
+    return re.sub(r"^[-\d]{10} [\d:,.]+\s+\w+\s+\S+ -- ", "", plain)[:200]

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from orchestrator.notices import PROVIDERS, VARIABLE
 from workloads.fields import Frozen
 
 Kind = Literal["local", "ray", "slurm", "kubernetes"]
@@ -33,6 +34,7 @@ class Workers(Frozen):
         least: kept up while nothing waits, where the cluster scales itself.
         cpus: processors of each.
         gpus: accelerators of each; a fraction shares one.
+        mps: workers that share an accelerator run their kernels side by side, not in turns, by NVIDIA's MPS.
         slots: runs that each trains together; measured, or the device's default, unless given.
     """
 
@@ -40,6 +42,7 @@ class Workers(Frozen):
     least: int = Field(default=0, ge=0)
     cpus: float = Field(default=1.0, gt=0, le=1024)
     gpus: float = Field(default=0.0, ge=0, le=64)
+    mps: bool = False
     slots: int | None = Field(default=None, ge=1)
 
 
@@ -64,10 +67,12 @@ class Spot(Frozen):
 
     Attributes:
         use: the workers are such machines.
+        notices: whose metadata server tells that a machine will go; that of Ray's provider unless given.
         checkpoint_s: how often unfinished runs are saved: what a reclaimed machine costs at most [s].
     """
 
     use: bool = False
+    notices: Literal["aws", "gcp", "azure"] | None = None
     checkpoint_s: float = Field(default=15.0, ge=0.1, le=3600)
 
 
@@ -173,6 +178,12 @@ class ClusterSpec(Frozen):
     def device(self) -> str:
         """What its workers train on."""
         return "cuda" if self.workers.gpus > 0 else "cpu"
+
+    @property
+    def notices(self) -> dict[str, str]:
+        """The variable that has workers watch for the end of their machine; empty where nobody tells."""
+        known = self.spot.notices or (self.provider if self.provider in PROVIDERS else None)
+        return {VARIABLE: known} if self.spot.use and known else {}
 
     @property
     def provider(self) -> str:

@@ -56,7 +56,7 @@ class Budget:
 
     Args:
         asked: what the file says.
-        by_config: count distinct configs rather than trials (a strategy may ask for a config again).
+        by_config: count distinct configs rather than trials.
         worked_s: the search took before [s].
     """
 

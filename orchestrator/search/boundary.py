@@ -76,6 +76,8 @@ class Boundary:
         seed: of the even spread.
     """
 
+    revisits = False  # a point that is asked again is a point of the budget
+
     def __init__(self, axes: Sequence[Setting], *, by_step: float, replicates: int, options: Options, seed: int = 0):
         self.axes, self.by_step, self.replicates, self.options = tuple(axes), by_step, replicates, options
         self._seed = seed
@@ -100,7 +102,7 @@ class Boundary:
         return [self._propose(pick) for _ in range(n)]
 
     def _propose(self, pick: Pick | None) -> Proposal:
-        trial = max(self._asked, default=-1) + 1
+        trial = max([-1, *self._asked]) + 1  # those of a warm start are below zero
         at = self._even(trial) if pick is None or self._is_spread(trial) else pick.best()
         if pick is not None:
             pick.know(at)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.store import Store
+from orchestrator.errors import BadRequest
 from orchestrator.queue import CohortQueue
 from orchestrator.search import STRATEGIES
 from orchestrator.search.asker import Asker, Budget
@@ -35,6 +39,7 @@ class Driven:
         assert sweep.search is not None
         self.sweep, self.store = sweep, store
         self.search: Search = sweep.search
+        self._held = contextlib.ExitStack()
         self.rows = Rows(store)
         self.rows.refresh()
         self.reads_loss = (
@@ -47,8 +52,7 @@ class Driven:
 
         quiet()
         settings, space = self.search.asked.settings, self.search.space
-        folder = self.store.sweep_dir(self.sweep.name)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self._folder(settings.storage)
         self.book: Book = Book(
             Address(folder=folder, name=self.sweep.name, url=settings.storage),
             space=space,
@@ -63,6 +67,18 @@ class Driven:
 
     def __exit__(self, *_: object) -> None:
         self.book.close()
+        self._held.close()
+
+    def _folder(self, storage: str | None) -> Path:
+        """Where a study's journal and lock lie: by the sweep; a bucket's here, while `tenure` keeps others out."""
+        folder = self.store.sweep_dir(self.sweep.name)
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        if storage is None:
+            way_out = "give search.storage a database's address, such as postgresql+psycopg://user@host/db"
+            raise BadRequest(f"{self.store.path}: a bucket cannot hold a study's journal; {way_out}")
+        return Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="eureka-study-")))
 
     def feed(self, ahead: Forecast, *, resumes: Iterable[str]) -> tuple[Feed, Asker]:
         """The side thread and what joins it to a queue; neither is at work yet."""
@@ -70,7 +86,7 @@ class Driven:
         batch = batch_of(self.search, slots=slots)
         together = self.search.asked.settings.together or -(-slots // (ahead.plan.workers * space.n_replicates))
         self.strategy = self._strategy(together=together)
-        self.budget = Budget(self.search.asked, by_config=not self.search.is_sampler, worked_s=self.book.worked_s)
+        self.budget = Budget(self.search.asked, by_config=self.strategy.revisits, worked_s=self.book.worked_s)
         asker = Asker(
             self.strategy,
             book=self.book,
@@ -112,6 +128,8 @@ class Driven:
         warm = {trial.config_id for trial in self.book.trials.values() if trial.is_warm}
         feed.members |= dict.fromkeys(run for run, row in self.rows.by_run.items() if row.config_id in warm)
         waiting = self.book.pending()
+        if warm and not self.search.is_sampler:
+            self._remind_warm()
         for trial in sorted(self.book.trials.values(), key=lambda one: one.number):
             if trial.state != "running" and trial.config_id and not trial.is_warm:
                 self._remind(trial.proposal, feed=feed)
@@ -130,6 +148,17 @@ class Driven:
         self.budget.spent += sum(self.rows.by_run[run.run_id].steps for run in runs if run.run_id in self.rows.by_run)
         if not self.search.is_sampler:
             self.strategy.remind(Answer(proposal=proposal, outcomes=outcomes))
+
+    def _remind_warm(self) -> None:
+        """Tell a strategy of our own what was stored before it was first asked."""
+        runs_of: dict[str, list[str]] = {}
+        for run, row in self.rows.by_run.items():
+            runs_of.setdefault(row.config_id, []).append(run)
+        for trial in self.book.trials.values():
+            if trial.is_warm:
+                runs = sorted(runs_of.get(trial.config_id, []))
+                outcomes = (self.rows.by_run[run].outcome(replicate=i, final_loss=None) for i, run in enumerate(runs))
+                self.strategy.remind(Answer(proposal=trial.proposal, outcomes=tuple(outcomes)))
 
     def keep(self, members: Iterable[str], *, is_open: bool = True) -> None:
         """Write the sweep's record, with all runs that were asked so far."""

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+from analysis.appended import check_appended
+from analysis.errors import StoreError
 from orchestrator.errors import BadRequest
 
 STALE_LOCK_S = 2.0  # a journal is locked for milliseconds; an older lock is that of a killed process [s]
@@ -32,7 +34,16 @@ def locked(folder: Path) -> int:
 
 
 def mend_journal(path: Path) -> None:
-    """Cut off a line that a killed writer left half-written, and its lock; the caller is the only writer."""
+    """Cut off a line that a killed writer left half-written, and its lock; the caller is the only writer.
+
+    Raises:
+        BadRequest: what was written before is damaged.
+    """
+    try:
+        check_appended(path)
+    except StoreError as error:
+        way_out = "`eureka doctor --repair` sets it aside, and the search begins again with what the ledger has"
+        raise BadRequest(f"{error}; {way_out}") from None
     lock = path.with_name(f"{path.name}.lock")
     until = time.monotonic() + STALE_LOCK_S
     while lock.is_symlink() and time.monotonic() < until:

@@ -78,11 +78,19 @@ class Strategy(Protocol):
     **Told once.** Each proposal is told exactly once, in any order, also after a restart.
 
     **After a restart.** The driver first tells it every answer that an earlier process was told, in the order of the
-    trials, then calls `recall(proposal)`, where there is such a method, for each proposal that is still under way.
+    trials (those of a warm start first, under numbers below zero), then calls `recall(proposal)`, where there is such
+    a method, for each proposal that is still under way.
 
     **Nothing now.** An empty list from `ask` means that answers are awaited, or, where `is_over`, that
     nothing will be asked any more.
+
+    **A budget of configs** counts trials, or, where the strategy `revisits`, distinct configs: more seeds of one are
+    not another.
     """
+
+    @property
+    def revisits(self) -> bool:
+        """Whether a config is asked for again, with more seeds."""
 
     def ask(self, *, most_runs: int) -> list[Proposal]:
         """What to train next: about so many runs together [runs]."""

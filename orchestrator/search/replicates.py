@@ -186,6 +186,8 @@ class Replicates:
         seen: the runs of each config, by replicate.
     """
 
+    revisits = True
+
     def __init__(self, configs: Sequence[Config], goal: Goal):
         self.configs, self.goal = list(configs), goal
         self.seen: list[list[Run]] = [[] for _ in self.configs]
@@ -267,6 +269,10 @@ def build_replicates(asked: Asked, space: Space, seed: int) -> Replicates:
         BadOption: the space has no end, the objective is no probability, or the reference is none of the configs.
     """
     options = read_options(Options, asked.settings.options)
+    if asked.settings.warm_start:
+        raise BadOption(
+            "got true; expected false: seeds that are stored already are found without", path=("warm_start",)
+        )
     if not space.is_finite:
         endless = next(one.field for one in space.settings if not one.is_finite)
         expected = "a list of values. Give the range `points`, or name them"

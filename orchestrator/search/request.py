@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.errors import BadRequest
+from orchestrator.errors import BadRequest, hidden
 from orchestrator.grid import Replicates
 from orchestrator.search import STRATEGIES
 from orchestrator.search.objectives import HAS_STEP
@@ -102,11 +101,6 @@ def without_password(data: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(search, dict) or not isinstance(search.get("storage"), str):
         return dict(data)
     return {**data, "search": {**search, "storage": hidden(search["storage"])}}
-
-
-def hidden(text: str) -> str:
-    """A text without the password of an address in it."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", text)
 
 
 def _check_steps(search: Search, *, source: Source) -> None:

@@ -13,14 +13,15 @@ from dataclasses import replace
 
 from analysis.store import Store
 from orchestrator.errors import BadRequest, OrchestratorError
-from orchestrator.planner import Means
+from orchestrator.planner import Means, require_needs
 from orchestrator.progress import ProgressView, about
 from orchestrator.queue import CohortQueue
 from orchestrator.run import RunOutcome, Tally, damaged_states, prepare, work_through
 from orchestrator.search.driver import Driven, Growth
-from orchestrator.search.forecast import Forecast, forecast
+from orchestrator.search.forecast import Forecast, drawn_runs, forecast
 from orchestrator.search.show import best_lines
 from orchestrator.sweep import Sweep
+from orchestrator.tenure import tenure
 
 
 def run_search(
@@ -46,8 +47,11 @@ def run_search(
         OrchestratorError: the search cannot go on.
     """
     began = time.monotonic()
+    assert sweep.search is not None
+    one = replace(sweep, search=None, runs=drawn_runs(sweep.search.space, configs=1))
+    require_needs(one, store=None)  # before a store is made
     store = Store.create(store_path)
-    with Driven(sweep, store=store) as driven:
+    with Driven(sweep, store=store) as driven, tenure(store, sweep=sweep.name, is_shared=False):
         ahead = forecast(sweep, store=store, means=replace(means, measures="none"))
         prepare(ahead.plan, means=means)
         before = frozenset(store.statuses())

@@ -65,6 +65,10 @@ class Recorder:
 class Recorded(Protocol):
     """A strategy that may have been at work before."""
 
+    @property
+    def revisits(self) -> bool:
+        """As a Strategy."""
+
     def ask(self, *, most_runs: int) -> list[Proposal]:
         """As a Strategy."""
 
@@ -94,6 +98,8 @@ class Sampled:
         name: the sampler's.
         together: configs asked in a row of one shape.
     """
+
+    revisits = False
 
     def __init__(self, recorder: Recorder, *, name: str, together: int):
         self._recorder, self._name = recorder, name
@@ -155,6 +161,11 @@ class Own:
         self._inner, self._recorder = inner, recorder
         self._proposals: dict[int, Proposal] = {}
 
+    @property
+    def revisits(self) -> bool:
+        """As the strategy does."""
+        return self._inner.revisits
+
     def ask(self, *, most_runs: int) -> list[Proposal]:
         """What the strategy wants; points that make no run are answered at once, without outcomes."""
         round_, found = self._recorder.next_round(), []
@@ -192,8 +203,9 @@ class Own:
         """A proposal under the number that the strategy gave it."""
         known = self._proposals.get(proposal.trial)
         if known is None:
-            own = self._recorder.book.trials[proposal.trial].own
-            known = replace(proposal, trial=proposal.trial if own is None else own)
+            trial = self._recorder.book.trials[proposal.trial]
+            own = proposal.trial if trial.own is None else trial.own
+            known = replace(proposal, trial=-1 - proposal.trial if trial.is_warm else own)
             self._proposals[proposal.trial] = known
         return known
 

@@ -1,6 +1,7 @@
 """The study: every trial of a search, kept by Optuna; the only file that imports optuna.
 
     STORE/sweeps/NAME/study.journal     the study, unless `storage` names a database
+    STORE/sweeps/NAME/study.journal.sum what the journal held when it was last written (`analysis/appended.py`)
     STORE/sweeps/NAME/study.lock        held by the one process that asks and tells
 
 **Exactly once.** A trial is asked when its last attribute, `config_id`, is written, and told when its state
@@ -37,6 +38,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.appended import Appended
 from orchestrator.errors import BadRequest, OrchestratorError
 from orchestrator.search.journal import locked, mend_journal
 from orchestrator.search.objectives import Score
@@ -316,7 +318,7 @@ class Book:
         url = self.address.url
         if url is None:
             mend_journal(self.address.journal)
-            return JournalStorage(JournalFileBackend(str(self.address.journal)))
+            return JournalStorage(_Summed(self.address.journal))
         try:
             engine: dict[str, Any] = {"pool_pre_ping": True}
             if url.startswith("postgresql"):
@@ -387,6 +389,23 @@ class Book:
             is_warm=attributes.get("warm", False),
             own=attributes.get("own"),
         )
+
+
+class _Summed(JournalFileBackend):
+    """A journal whose sum is kept beside it.
+
+    Args:
+        path: of the journal.
+    """
+
+    def __init__(self, path: Path):
+        self._sum = Appended(path)
+        super().__init__(str(path))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append, and vouch for it."""
+        super().append_logs(logs)
+        self._sum.grown()
 
 
 class Steered(BaseSampler):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,10 @@ import polars as pl
 
 from analysis.errors import StoreError
 from analysis.files import read_arrays, read_schema
+from analysis.object_path import File
 from analysis.schema import METRICS_KEYS
 from analysis.store import Store
+from analysis.vouched import verified
 from orchestrator.serve.ledger import run_digest
 
 MOST_COLUMNS = 4000
@@ -61,13 +62,13 @@ def metrics_of(store: Store, *, block: str) -> list[str]:
 
 
 @lru_cache(maxsize=32)
-def stored_curve(path: Path, run_id: str, metric: str) -> Curve:
+def stored_curve(path: File, run_id: str, metric: str) -> Curve:
     """A committed run's curve.
 
     Raises:
         StoreError: it cannot be read.
     """
-    rows = pl.scan_parquet(path).filter(pl.col("run_id").cast(pl.String) == run_id).select("step", metric)
+    rows = pl.scan_parquet(verified(path)).filter(pl.col("run_id").cast(pl.String) == run_id).select("step", metric)
     try:
         found = rows.filter(pl.col(metric).is_finite()).sort("step").collect()
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -8,7 +8,6 @@ known by the run, whichever file holds it.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from time import monotonic
 
@@ -19,13 +18,15 @@ from analysis.detect import EVENTS_SCHEMA, Detector, events_of
 from analysis.digest import DIGEST_SCHEMA
 from analysis.errors import AnalysisError, StoreError
 from analysis.files import read_parquet, read_schema
+from analysis.kept_events import kept_events
+from analysis.place import Stamp
 from analysis.schema import RUNS, schema
 from analysis.store import Store
+from analysis.vouched import verified
 
 UNREAD = ("spec", "traceback", "versions")  # long texts, read when one run is looked at
 BATCH_RUNS = 1000  # judged in one go
 LAST: dict[str, pl.DataType] = {"final_value": pl.Float64()}  # of the detector's metric, in a run's last bin
-Stamp = tuple[int, int]
 
 
 class Ledger:
@@ -49,10 +50,11 @@ class Ledger:
         self.problems: dict[str, str] = {}
         self.rows_version = self.version = 0
         self._unjudged = self.rows.select("run_id")
+        self._kept: pl.DataFrame | None = None
 
     def read_new(self, *, most_s: float = 0.5) -> None:
         """Read files that are new, for about so long; `unread` says how many are left."""
-        there = _stamps(self._store)
+        there = self._store.stamps()
         self._forget({name for name, stamp in self._files.items() if there.get(name) != stamp})
         new = [name for name in there if name not in self._files]
         until = monotonic() + most_s
@@ -70,14 +72,35 @@ class Ledger:
             self._settle()
 
     def judge_some(self) -> bool:
-        """Judge some runs that were not, the latest first; whether there were any."""
-        batch = self._unjudged.tail(BATCH_RUNS)
-        if batch.is_empty():
+        """Judge some runs that were not, the latest first, or take over what the store keeps of them.
+
+        Returns:
+            Whether there were any.
+        """
+        if self._unjudged.is_empty():
             return False
+        if self._take_kept():
+            return True
+        batch = self._unjudged.tail(BATCH_RUNS)
         rows = self.rows.join(batch, on="run_id", how="semi")
         self.events = pl.concat([self.events, *self._judged(rows)])
         self._unjudged = self._unjudged.head(len(self._unjudged) - len(batch))
         self.version += 1
+        return True
+
+    def _take_kept(self) -> bool:
+        """Take over every judgement that the store kept when it was first looked at; whether there was one."""
+        if self._kept is None:
+            self._kept = kept_events(self._store, self.detector)
+        if self._kept.is_empty():
+            return False
+        rows = self.rows.select("run_id", "block").join(self._unjudged, on="run_id", how="semi")
+        found = self._kept.join(rows, on=["run_id", "block"], how="semi")
+        self._kept = self._kept.join(rows, on="run_id", how="anti")
+        if found.is_empty():
+            return False
+        self.events = pl.concat([self.events, found.select(self.events.columns)])
+        self._settle()
         return True
 
     @property
@@ -153,7 +176,7 @@ def run_digest(store: Store, block: str, *, runs: pl.DataFrame, metric: str | No
     """
     path, wanted = store.digest_path(block), runs["run_id"].implode()
     try:
-        frame = pl.scan_parquet(path) if is_current(read_schema(path).metadata or {}) else None
+        frame = pl.scan_parquet(verified(path)) if is_current(read_schema(path).metadata or {}) else None
     except StoreError:
         frame = None
     if frame is None:
@@ -167,18 +190,6 @@ def run_digest(store: Store, block: str, *, runs: pl.DataFrame, metric: str | No
     keep = [pl.col(name).cast(dtype) for name, dtype in DIGEST_SCHEMA.items()]
     more: Sequence[pl.Expr] = [pl.col("metric").cast(pl.String)] if metric is None else []
     return rows.select(*keep, *more).collect()
-
-
-def _stamps(store: Store) -> dict[str, Stamp]:
-    """Each ledger file's name without its ending, size and time, oldest first."""
-    found: dict[str, Stamp] = {}
-    with contextlib.suppress(FileNotFoundError), os.scandir(store.path / "runs") as entries:
-        for entry in entries:
-            if entry.name.endswith(".parquet") and entry.name[0] != ".":
-                with contextlib.suppress(FileNotFoundError):
-                    about = entry.stat()
-                    found[entry.name.removesuffix(".parquet")] = (about.st_size, about.st_mtime_ns)
-    return dict(sorted(found.items()))
 
 
 def _frame_of_nothing() -> pl.DataFrame:

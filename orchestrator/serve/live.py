@@ -7,13 +7,11 @@ runs judged. Nothing is written anywhere.
 
 from __future__ import annotations
 
-import json
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -23,7 +21,8 @@ from analysis.detectors import DETECTORS
 from analysis.digest import DIGEST_SCHEMA
 from analysis.errors import AnalysisError, StoreError
 from analysis.estimate import config_table
-from analysis.files import read_arrays
+from analysis.files import read_arrays, read_json
+from analysis.object_path import File
 from analysis.store import Store
 from analysis.study import Study, study_of
 from analysis.usual import DEFAULT_DETECTOR, judge_of
@@ -201,9 +200,10 @@ class Live:
         key, known = (stamp, self.ledger.rows_version), self._counted.get(name)
         if known is None or known[0] != key:
             wanted = pl.Series(list(_members(self.store, name, stamp)), dtype=pl.String)
-            rows = self.ledger.rows.select(LEDGER_COLUMNS).filter(pl.col("run_id").is_in(wanted.implode()))
+            columns = [name for name in LEDGER_COLUMNS if name in self.ledger.rows.columns]
+            rows = self.ledger.rows.select(columns).filter(pl.col("run_id").is_in(wanted.implode()))
             by_run = {row["run_id"]: row for row in rows.to_dicts()}
-            known = self._counted[name] = (key, standing(record, ledger=by_run, saved=set()))
+            known = self._counted[name] = (key, standing(record, ledger=by_run, saved={}))
         return known[1]
 
     def _made(self, name: str, record: Mapping[str, Any], *, counts: Standing) -> Seen:
@@ -263,13 +263,14 @@ class Live:
         if word is None or word["is_lost"]:
             return []
         found: dict[str, dict[str, Any]] = {}
-        for path in sorted((self.store.sweep_dir(name) / "cohorts").glob("*.json")):
+        there: Iterable[File] = (self.store.sweep_dir(name) / "cohorts").glob("*.json")
+        for path in sorted(there, key=str):
             try:
                 stamp = path.stat().st_mtime
                 if stamp < word["began_at"]:  # of a command that was killed
                     continue
                 size = _cohort(path, stamp)
-            except (OSError, ValueError, KeyError):
+            except (StoreError, OSError, ValueError, KeyError):
                 continue
             base, _, hand = path.stem.partition("-")
             one = found.setdefault(base, {"cohort": base, "members": 0, "slots": 0, "device": size[2], "since": stamp})
@@ -327,13 +328,13 @@ def _members(store: Store, name: str, stamp: int) -> frozenset[str]:
 
 
 @lru_cache(maxsize=4096)
-def _cohort(path: Path, stamp: float) -> tuple[int, int, str]:
+def _cohort(path: File, stamp: float) -> tuple[int, int, str]:
     """A cohort file's members, slots and device."""
-    record = json.loads(path.read_text())
+    record = read_json(path)
     return len(record["members"]), int(record["width"]), str(record["device"])
 
 
-def _steps_in(path: Path) -> dict[str, int]:
+def _steps_in(path: File) -> dict[str, int]:
     """How far each run of a checkpoint has come [steps]."""
     with read_arrays(path) as arrays:
         runs = {name.partition("/")[0] for name in arrays.files}

@@ -71,6 +71,18 @@ def test_sparse_parity_is_found_as_often_as_it_is_solved(seen):
     assert (parity["status_event"] == "eureka").mean() >= 57 / 63  # statistics.md section 1.4
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_sparse_parity_that_ends_before_its_fall_is_no_eureka(labels, seen, share):
+    """What statistics.md has 33 unsolved runs for: all of ours are solved in the end, so they are cut short."""
+    solved = seen.filter((pl.col("source") == "parity 24,3") & (pl.col("status_event") == "eureka"))
+    ends = solved.select("run_id", end=share * pl.col("onset_step"))
+    curves = pl.read_parquet(HERE / "curves.parquet").with_columns(pl.col("value").cast(pl.Float64))
+    bins = curves.filter(metric="loss").drop("metric").join(ends, on="run_id").filter(pl.col("at_step") < pl.col("end"))
+    runs = labels.join(ends, on="run_id").with_columns(steps=pl.col("end").ceil().cast(pl.Int64))
+    assert runs.height >= 60
+    assert (events_of(bins.drop("end"), runs=runs, detector=DETECTORS["contrast-1"])["status"] == "censored").all()
+
+
 def test_the_online_rule_and_the_detector_agree(seen):
     # bench_detector.py prints the same counts; the one more was half-way down only when its run ended
     engine = seen.filter(pl.col("source").str.starts_with("two_step"))

@@ -159,6 +159,13 @@ def test_runs_that_are_not_asked_for_leave_no_rows(tmp_path):
     assert set(digest_rows(table, steps={"r01": 200})["run_id"].to_pylist()) == {"r01"}
 
 
+def test_a_table_whose_dictionary_names_other_runs_too_is_digested():
+    rows = pa.concat_tables([curve_of("a"), curve_of("b")])
+    coded = rows.set_column(0, "run_id", rows["run_id"].dictionary_encode())
+    alone = digest_rows(curve_of("b"), steps={"b": 20})
+    assert digest_rows(coded, steps={"b": 20}).equals(alone)
+
+
 def test_bins_of_another_width_are_made_from_the_curves(tmp_path):
     store = stored(tmp_path / "s", 400, 2000)
     made = digest(frames.metrics(store), runs=frames.runs(store), bin_steps=8)

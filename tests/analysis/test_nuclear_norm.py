@@ -9,7 +9,7 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.models.optional import MissingPackage
-from analysis.nuclear_norm import completed, squared_errors
+from analysis.nuclear_norm import WEIGHTS, completed, regularised, squared_errors
 
 # Mean squared error over all entries of 7×7 matrices of rank 2, factors uniform in ±1, rounded to hundredths: of 150
 # matrices each, drawn and solved independently (SCS); the paper plots them without numbers.
@@ -51,6 +51,45 @@ def test_answers_are_certified_by_their_dual():
         highest = dual.solve(solver=cvxpy.CLARABEL)
         assert np.linalg.norm(answer, "nuc") == pytest.approx(highest, rel=1e-4)
         assert np.linalg.norm(answer, "nuc") <= np.linalg.norm(matrix, "nuc") + 1e-4
+
+
+def test_all_entries_shown_give_the_shrunken_singular_values():
+    """Every singular value less weight · entries / 2, and none below 0."""
+    matrices, _ = drawn(3, p_mask=0.3, size=4)
+    found = regularised(matrices, np.ones_like(matrices, dtype=bool), weight=0.05)
+    left, sizes, right = np.linalg.svd(matrices)
+    assert (sizes < 0.05 * 16 / 2).any()
+    expected = left * np.maximum(sizes - 0.05 * 16 / 2, 0.0)[:, None] @ right
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("weight", [WEIGHTS[0], WEIGHTS[-1]])
+def test_regularised_answers_meet_their_optimality_conditions(weight: float):
+    """The error's gradient over the weight is a subgradient of the norm: singular values up to 1, <G, X> = norm."""
+    matrices, observed = drawn(4, p_mask=0.3)
+    for matrix, mask, answer in zip(matrices, observed, regularised(matrices, observed, weight=weight), strict=True):
+        gradient = 2 * np.where(mask, matrix - answer, 0.0) / mask.sum() / weight
+        assert np.linalg.norm(gradient, 2) <= 1 + 2e-2
+        assert (gradient * answer).sum() == pytest.approx(np.linalg.norm(answer, "nuc"), rel=2e-2)
+
+
+def test_a_small_weight_comes_to_completion_and_a_large_one_to_nothing():
+    matrices, observed = drawn(3, p_mask=0.3)
+    exact = completed(matrices, observed)
+    near, far = (np.abs(regularised(matrices, observed, weight=weight) - exact).max() for weight in (1e-4, 1e-2))
+    assert near < 0.02 < far
+    np.testing.assert_allclose(regularised(matrices, observed, weight=10.0), 0.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_no_price_is_refused(weight: float):
+    with pytest.raises(AnalysisError, match="expected a number above 0"):
+        regularised(*drawn(1, p_mask=0.3), weight=weight)
+
+
+def test_a_matrix_of_which_nothing_is_shown_is_refused():
+    with pytest.raises(AnalysisError, match="expected one entry at least"):
+        regularised(np.zeros((1, 2, 2)), np.zeros((1, 2, 2), bool), weight=0.1)
 
 
 def assert_errors_agree(n: int) -> None:

@@ -16,6 +16,7 @@ from ledger import TYPES, curve_of, row
 import analysis.store
 from analysis import frames
 from analysis.errors import StoreError
+from analysis.local_place import LocalPlace
 from analysis.schema import METRICS, RUNS
 from analysis.store import Store
 from analysis.upkeep import check
@@ -84,7 +85,7 @@ def test_a_writer_killed_at_any_moment_leaves_all_or_nothing(
     class Killed(BaseException):
         pass
 
-    write, settle = analysis.store.write_parquet, Store._settle
+    write, settle = analysis.store.write_parquet, LocalPlace._settle
 
     def dying_write(path: Path, table: object) -> None:
         if path.parent.name == {"metrics": "digests", "digests": "runs"}.get(moment):
@@ -100,10 +101,10 @@ def test_a_writer_killed_at_any_moment_leaves_all_or_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(analysis.store, "write_parquet", dying_write)
         if moment == "journal cleared":
-            patch.setattr(Store, "_settle", dying_settle)
+            patch.setattr(LocalPlace, "_settle", dying_settle)
         with pytest.raises(Killed):
             commit(store, "b", "c")
-    assert settle is Store._settle
+    assert settle is LocalPlace._settle
     later = Store(store.path)
     there = set(later.statuses())
     assert there == ({"a"} if moment in ("metrics", "digests") else {"a", "b", "c"})
@@ -217,12 +218,6 @@ def test_spent_checkpoints_go_and_others_stay(store: Store) -> None:
     commit(store, "a")
     store.drop_spent_states()
     assert [path.name for path in store.files("checkpoints", ".npz")] == ["k2.npz"]
-
-
-@pytest.mark.parametrize("address", ["s3://bucket/store", "gs://bucket/store"])
-def test_object_storage_is_refused_in_one_line(address: str) -> None:
-    with pytest.raises(StoreError, match="give a local or mounted path"):
-        Store.create(address)
 
 
 def test_a_strangers_folder_is_neither_read_nor_written(tmp_path: Path) -> None:

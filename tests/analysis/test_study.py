@@ -29,7 +29,7 @@ def test_rows_of_another_attempt_at_a_committed_run_are_not_read(tmp_path):
     committed = frames.metrics(store).collect()
     other = tmp_path / "other.parquet"
     committed.with_columns(block=pl.lit("20990101T000000-retry")).write_parquet(other)
-    store.metrics_paths = lambda: [*type(store).metrics_paths(store), str(other)]
+    store.metrics_paths = lambda *_: [*type(store).metrics_paths(store), str(other)]
     assert frames.metrics(store).collect().height == committed.height
 
 

@@ -15,6 +15,8 @@ from ledger import TYPES, curve_of, row
 
 import analysis.upkeep
 from analysis import frames
+from analysis.files import read_parquet, write_parquet
+from analysis.local_place import LocalPlace
 from analysis.store import Store
 from analysis.upkeep import check, compact
 
@@ -66,7 +68,7 @@ def test_a_merge_killed_half_way_is_finished_by_the_next_writer(store: Store, mo
 
     before = curves(store)
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_settle", dying)
+        patch.setattr(LocalPlace, "_settle", dying)
         with pytest.raises(Killed):
             compact(store)
     reader = Store(store.path)
@@ -105,7 +107,7 @@ def test_a_digest_of_another_definition_is_replaced(tmp_path: Path) -> None:
     store.commit([row("a")], [curve_of("a")], types=TYPES)
     path = store.digest_path(store.blocks()[0])
     right = path.read_bytes()
-    pq.write_table(pq.read_table(path).replace_schema_metadata({b"digest_version": b"0"}), path)
+    write_parquet(path, read_parquet(path).replace_schema_metadata({b"digest_version": b"0"}))
     assert check(store) == []
     compact(store)
     assert path.read_bytes() == right

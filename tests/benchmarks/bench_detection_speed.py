@@ -1,14 +1,18 @@
 """How fast events come out of stored curves: against pandas and DuckDB, and in how much memory.
 
-The first half asks everyone the same two questions of the same Parquet files, warm in the page cache: the first step
-below a level, and the digest that detection begins with. The second digests far more rows than one would hold in
-memory, in a process of its own whose peak memory is measured.
+The first half asks everyone the same questions of the same Parquet files, warm in the page cache: when the loss was
+first below a level, the digest that detection begins with, and the events. Everyone answers as its users would have it:
+eureka by the medians of its stored digests, pandas and DuckDB by single steps; DuckDB, on one connection that stays
+open, is also asked of the digests, and of medians that it makes itself. The second half digests far more rows than one
+would hold in memory, in a process of its own whose peak memory is measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -16,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,7 @@ from analysis import frames
 from analysis.bins import bin_numbers
 from analysis.detect import DETECTORS, events_of, stored_events
 from analysis.digest import DIGEST_SCHEMA, digest
+from analysis.first_crossing import first_bins
 from analysis.store import Store, curve
 from tests.benchmarks.timing import keep, machine, spread, table
 
@@ -54,7 +59,8 @@ def filled_store(path: Path, *, runs: int, steps: int, block: int, metrics: int)
     for first in range(0, runs, block):
         rows, curves = [], []
         for number in range(first, min(first + block, runs)):
-            at, run = rng.uniform(0.2, 1.5) * steps, f"{number:016x}"
+            at = rng.uniform(0.2, 1.5) * steps
+            run = hashlib.blake2b(str(number).encode(), digest_size=8).hexdigest()  # in no order, as ids are
             loss = 0.95 / (1 + np.exp(np.clip((t - at) / (0.02 * at), -50, 50))) + rng.normal(0.05, 0.03, steps)
             values = {name: loss.astype(np.float32) for name in ("loss", "accuracy", "grad_norm")[:metrics]}
             curves.append(curve(run, values, NO_STEPS, NOTHING))
@@ -77,10 +83,9 @@ def first_below(store: Store) -> pl.DataFrame:
     return rows.group_by("run_id").agg(pl.col("step").min()).collect(engine="streaming")
 
 
-def first_bin_below(store: Store) -> pl.DataFrame:
-    """Ours, of the medians: what an analysis asks."""
-    rows = frames.digest(store).filter(pl.col("value") <= LEVEL)
-    return rows.group_by("run_id").agg(pl.col("at_step").min())
+def judged(store: Store) -> pl.DataFrame:
+    """Events without those that the store keeps."""
+    return events_of(frames.digest(store), runs=frames.runs(store), detector=DETECTORS["contrast-1"])
 
 
 def detected(bins: pl.DataFrame, *, runs: pl.DataFrame) -> pl.DataFrame:
@@ -104,13 +109,25 @@ def first_below_pandas(store: Store) -> Any:
     return rows[rows["loss"] <= LEVEL].groupby("run_id", observed=True)["step"].min()
 
 
-def first_below_duckdb(store: Store) -> Any:
+def duckdb_of(store: Store) -> Callable[[str], Any]:
+    """Answers a query on one connection; METRICS and DIGESTS in it stand for the files."""
     import duckdb
 
-    with duckdb.connect() as connection:
-        files = f"read_parquet({store.metrics_paths()})"
-        query = f"SELECT run_id, min(step) FROM {files} WHERE loss <= {LEVEL} GROUP BY run_id"
+    connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")
+    digests = [str(path) for path in store.files("digests")]
+    files = {"METRICS": f"read_parquet({store.metrics_paths()})", "DIGESTS": f"read_parquet({digests})"}
+
+    def answer(query: str) -> Any:
+        for name, each in files.items():
+            query = query.replace(name, each)
         return connection.execute(query).fetchnumpy()
+
+    return answer
+
+
+FIRST_STEP = f"SELECT run_id, min(step) FROM METRICS WHERE loss <= {LEVEL} GROUP BY run_id"
+FIRST_BIN = f"SELECT run_id, min(at_step) FROM DIGESTS WHERE metric = 'loss' AND value <= {LEVEL} GROUP BY run_id"
 
 
 def digest_pandas(store: Store, *, steps: int) -> pl.DataFrame:
@@ -136,19 +153,27 @@ def digest_duckdb(store: Store, *, steps: int) -> pl.DataFrame:
         return pl.DataFrame(found.fetchnumpy())
 
 
+def first_median_below_duckdb(store: Store, *, steps: int) -> pl.DataFrame:
+    """The same question as ours: the first bin whose median is below."""
+    rows = digest_duckdb(store, steps=steps).filter(pl.col("value") <= LEVEL)
+    return rows.group_by("run_id").agg(pl.col("bin").min())
+
+
 def side_by_side(*, runs: int, steps: int, rounds: int) -> str:
     with tempfile.TemporaryDirectory(prefix="eureka-bench-") as scratch:
         store, seconds = filled_store(Path(scratch) / "store", runs=runs, steps=steps, block=50, metrics=3)
         bare = Path(scratch) / "bare"  # the same store as if it were of before there were digests
         shutil.copytree(store.path, bare)
         shutil.rmtree(bare / "digests")
-        old, ledger = Store(bare), frames.runs(store)
+        old, ledger, duckdb = Store(bare), frames.runs(store), duckdb_of(store)
         questions: dict[str, dict[str, Callable[[], Any]]] = {
-            "first step below a level": {
-                "eureka, stored digests": lambda: first_bin_below(store),
+            "first below a level": {
+                "eureka, medians of stored digests": lambda: first_bins(store, level=LEVEL),
                 "eureka, every step": lambda: first_below(store),
-                "pandas": lambda: first_below_pandas(store),
-                "DuckDB": lambda: first_below_duckdb(store),
+                "pandas, every step": lambda: first_below_pandas(store),
+                "DuckDB, every step": lambda: duckdb(FIRST_STEP),
+                "DuckDB, medians that it makes": lambda: first_median_below_duckdb(store, steps=steps),
+                "DuckDB, medians of our stored digests": lambda: duckdb(FIRST_BIN),
             },
             "digest of every curve": {
                 "eureka, NumPy by block": lambda: frames.digest(old),
@@ -157,8 +182,9 @@ def side_by_side(*, runs: int, steps: int, rounds: int) -> str:
                 "DuckDB": lambda: digest_duckdb(store, steps=steps),
             },
             "events": {
-                "eureka, stored digests": lambda: stored_events(store),
-                "eureka, no digests yet": lambda: stored_events(old),
+                "eureka, stored digests": lambda: judged(store),
+                "eureka, again: kept in the store": lambda: stored_events(store),
+                "eureka, no digests yet": lambda: judged(old),
                 "pandas, then our detector": lambda: detected(digest_pandas(store, steps=steps), runs=ledger),
                 "DuckDB, then our detector": lambda: detected(digest_duckdb(store, steps=steps), runs=ledger),
             },
@@ -168,26 +194,33 @@ def side_by_side(*, runs: int, steps: int, rounds: int) -> str:
             took = timings(sides, rounds=rounds)
             ours = took[next(iter(sides))]
             for side, found in took.items():
-                ratio = spread([other / mine for other, mine in zip(found, ours, strict=True)], digits=1)
-                rows.append([question, side, spread(found, digits=3), f"{runs * steps / min(found) / 1e6:.1f}", ratio])
+                ratios = [
+                    spread([other[i] / mine[i] for other, mine in zip(found, ours, strict=True)], digits=1)
+                    for i in range(2)
+                ]
+                seconds_of = [spread([one[i] for one in found], digits=3) for i in range(2)]
+                best = runs * steps / min(wall for wall, _ in found) / 1e6
+                rows.append([question, side, seconds_of[0], seconds_of[1], f"{best:.1f}", *ratios])
     size = f"{runs} runs of {steps} steps, {runs * steps:.0e} rows of three metrics in {-(-runs // 50)} files"
     note = (
-        f"{size}; {rounds} rounds in turns; median (quartiles). Polars and DuckDB use all cores, pandas one. "
+        f"{size}; {rounds} rounds in turns, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; median "
+        f"(quartiles). Polars and DuckDB use all cores, pandas one. "
         f"Writing: {seconds['commit']:.1f} s for the commits, of which "
         f"the digests of three metrics {seconds['digest']:.1f} s."
     )
-    return f"{note}\n\n{table(['question', 'side', 'wall [s]', 'M rows/s, best', 'time over the first side'], rows)}"
+    header = ["question", "side", "wall [s]", "CPU [s]", "M rows/s, best", "wall over the first side", "CPU over it"]
+    return f"{note}\n\n{table(header, rows)}"
 
 
-def timings(sides: dict[str, Callable[[], Any]], *, rounds: int) -> dict[str, list[float]]:
-    """Wall seconds of each side in each round, after one round that is not counted."""
-    took: dict[str, list[float]] = {name: [] for name in sides}
+def timings(sides: dict[str, Callable[[], Any]], *, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Wall and CPU seconds of each side in each round, after one round that is not counted."""
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, work in sides.items():
-            began = perf_counter()
+            began, cpu = perf_counter(), process_time()
             work()
             if turn:
-                took[name].append(perf_counter() - began)
+                took[name].append((perf_counter() - began, process_time() - cpu))
     return took
 
 

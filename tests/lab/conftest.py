@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hosts import Hosts
+
+sys.path.append(str(Path(__file__).parents[1] / "orchestrator"))  # tables.py
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ mkdir -p "$root$HOME" && mount -t tmpfs -o size=256m,mode=700 tmpfs "$root$HOME/
 rm -rf "$root$HOME/.ssh" "$root$HOME/.ray"; mkdir -m 700 "$root$HOME/.ssh"
 cp "$LAB/key" "$LAB/key.pub" "$root$HOME/.ssh/"
 install -m 600 "$LAB/key.pub" "$root$HOME/.ssh/authorized_keys"
+sed -i '1i export RAY_worker_niceness=0' "$root$HOME/.bashrc" 2>/dev/null || echo 'export RAY_worker_niceness=0' >"$root$HOME/.bashrc"
 hostname "host$i"
 { echo "127.0.0.1 localhost"; for k in $(seq 0 9); do echo "10.88.0.$((10 + k)) host$k"; done; } >"$root/etc/hosts"
 : >"$root/etc/resolv.conf"

@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 NODES = 3
+RUNS = 16  # of the sweep
 SWEEP = """\
 name: small
 question: Does anything get lost?
@@ -82,8 +83,13 @@ class Hosts:
 
     def eureka(self, arguments: str) -> str:
         """The command, as host 0 would give it."""
-        python = f"PATH={Path(sys.executable).parent}:$PATH PYTHONPATH=/shared/code {sys.executable}"
-        return f"cd /shared && EUREKA_CACHE=/tmp/cache OMP_NUM_THREADS=1 {python} -m orchestrator.cli {arguments}"
+        sets = "EUREKA_CACHE=/tmp/cache OMP_NUM_THREADS=1 RAY_worker_niceness=0 PYTHONPATH=/shared/code"
+        python = f"PATH={Path(sys.executable).parent}:$PATH {sys.executable}"
+        return f"cd /shared && {sets} {python} -m orchestrator.cli {arguments}"
+
+    def rays(self) -> list[int]:
+        """Hosts on which a process of Ray's runs."""
+        return [i for i in range(NODES + 1) if self.on(i, "pgrep raylet || pgrep gcs_server || pgrep ray::")]
 
     def cut(self, host: int) -> None:
         self._script("cut", str(host))
@@ -91,7 +97,7 @@ class Hosts:
     def mend(self, host: int) -> None:
         self._script("mend", str(host))
 
-    def wait(self, is_so: Callable[[], object], what: str, *, most_s: float = 240.0) -> None:
+    def wait(self, is_so: Callable[[], object], what: str, *, most_s: float = 600.0) -> None:
         """Wait until something is so, and say when it was."""
         until = time.monotonic() + most_s
         while not is_so():

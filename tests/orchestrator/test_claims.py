@@ -65,6 +65,31 @@ def test_the_same_owner_begins_again_without_waiting(tmp_path: Path) -> None:
     assert again.take(lambda held, living: first(6, held)) == RUNS
 
 
+def test_an_owner_that_was_taken_for_dead_does_not_come_back_by_itself(tmp_path: Path) -> None:
+    clock = Clock()
+    slow, heir = claims(tmp_path / "s", "slow", clock), claims(tmp_path / "s", "heir", clock)
+    slow.take(lambda held, living: RUNS[:2])
+    assert slow.holds(RUNS[:2])
+    heir.take(lambda held, living: [])
+    clock.now = 61.0
+    assert heir.take(lambda held, living: first(2, held)) == RUNS[:2]
+    slow.beat()
+    assert not slow.holds(RUNS[:1])
+    assert slow.take(lambda held, living: first(6, held)) == RUNS[2:], "it holds what it was bereft of"
+
+
+def test_a_task_that_was_queued_again_takes_its_old_licences_back(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "s")
+    before = Claims(store, sweep="a", owner="slurm-7-1")
+    (store.sweep_dir("a") / "claims").mkdir(parents=True)
+    before.take(lambda held, living: RUNS)
+    store.save_cohort("a", f"3f1a.{before.token}.1", {})
+    store.save_cohort("a", "3f1a.ffffff.1", {})
+    with Claims(store, sweep="a", owner="slurm-7-1"):
+        left = [path.stem for path in (store.sweep_dir("a") / "cohorts").glob("*.json")]
+        assert left == ["3f1a.ffffff.1"]
+
+
 def test_a_damaged_claim_holds_nothing(tmp_path: Path) -> None:
     one = claims(tmp_path / "s", "one", Clock())
     (tmp_path / "s" / "sweeps" / "a" / "claims" / "broken.json").write_text('{"beat": ')

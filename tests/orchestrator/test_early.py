@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from orchestrator import tune
 from orchestrator.early import EarlyRay
 from orchestrator.errors import OrchestratorError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -52,3 +60,18 @@ def test_a_ray_that_cannot_start_holds_nobody_up(calls: list[str], monkeypatch: 
     with EarlyRay(3, is_wanted=True) as early:
         early.wait()
     assert calls == []
+
+
+def test_a_ray_that_somebody_else_runs_here_is_not_joined(tmp_path: Path):
+    """`ray start` leaves the address of its head in a file, which Ray joins unless told otherwise."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # a short path: sockets lie below it
+        told = Path(folder, "ray", "ray_current_cluster")
+        told.parent.mkdir()
+        told.write_text("127.0.0.1:1")
+        begin = "from orchestrator import tune; tune.connect(1); print('up'); tune.disconnect()"
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        done = subprocess.run(
+            [sys.executable, "-c", begin],
+            cwd=tmp_path, env=environment | {"RAY_TMPDIR": folder, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        )  # fmt: skip
+    assert done.stdout == "up\n", done.stderr

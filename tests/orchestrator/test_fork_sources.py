@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from analysis.store import Store
 from orchestrator.errors import BadRequest
 from orchestrator.run import run_sweep
 from orchestrator.sweep import Sweep, load_sweep
+from workloads.spec import resolve
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +147,12 @@ def test_sweeps_that_start_from_each_other_are_told(tmp_path: Path):
     (tmp_path / "small.yaml").write_text(text.replace("small.yaml", "forks.yaml"))
     with pytest.raises(BadRequest, match="starts, in the end, from itself"):
         load_sweep(tmp_path / "forks.yaml")
+
+
+def test_forks_have_the_ids_of_their_own_source_not_of_the_first(tmp_path: Path):
+    runs = forks(tmp_path).runs
+    again = [resolve(json.loads(run.model_dump_json())) for run in runs]
+    assert [(run.run_id, run.config_id, run.shape_key) for run in runs] == [
+        (run.run_id, run.config_id, run.shape_key) for run in again
+    ]
+    assert len({run.run_id for run in runs}) == len(runs)

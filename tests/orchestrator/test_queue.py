@@ -17,6 +17,8 @@ from orchestrator.pulse import Pulse, hand_name
 from orchestrator.queue import CohortQueue
 from workloads.spec import RunSpec
 
+SETTINGS = {"device": "cpu", "checkpoint_s": 100.0}
+
 
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[RunSpec, ...]:
@@ -33,7 +35,7 @@ def queue_of(store: Store, sizes: list[int], runs: tuple[RunSpec, ...], *, width
     for size in sizes:
         cohorts.append(cohort_of(runs[at : at + size], width=width))
         at += size
-    return CohortQueue(store=store, sweep="s", cohorts=cohorts, settings={"device": "cpu"}, **more)
+    return CohortQueue(store=store, sweep="s", cohorts=cohorts, settings=SETTINGS, **more)
 
 
 def filed(store: Store, name: str) -> list[int]:
@@ -93,7 +95,7 @@ def test_hungry_workers_share_what_is_left(store: Store, runs: tuple[RunSpec, ..
 def test_runs_of_another_shape_are_not_sent(tmp_path: Path, store: Store, runs: tuple[RunSpec, ...]):
     other = small(tmp_path, "base.model.width=16", name="other").runs
     queue = CohortQueue(
-        store=store, sweep="s", settings={}, cohorts=[cohort_of(runs[:4], width=4), cohort_of(other, width=4)]
+        store=store, sweep="s", settings=SETTINGS, cohorts=[cohort_of(runs[:4], width=4), cohort_of(other, width=4)]
     )
     cohort = began(queue)
     queue.hear(Pulse(cohort=cohort, running=4, waiting=0))
@@ -163,11 +165,29 @@ def test_nothing_moves_in_or_out_of_a_cohort_that_was_lost(store: Store, runs: t
     lost = began(queue)
     queue.ready.append(cohort_of(runs[2:8], width=4))
     queue.lost(lost, "gone")
-    assert began(queue) == lost
-    assert filed(store, lost) == named(runs[:2])
-    assert store.cohort("s", lost)["resumes"]
-    queue.hear(Pulse(cohort=lost, running=2, waiting=0))
-    assert queue.out[lost].hands == []
+    again = began(queue)
+    assert filed(store, again) == named(runs[:2])
+    assert store.cohort("s", again)["resumes"]
+    queue.hear(Pulse(cohort=again, running=2, waiting=0))
+    assert queue.out[again].hands == []
+
+
+def test_a_cohort_is_given_out_again_under_another_name_and_the_first_has_no_licence(
+    store: Store, runs: tuple[RunSpec, ...]
+):
+    queue = queue_of(store, [2], runs)
+    lost = began(queue)
+    queue.lost(lost, "gone")
+    assert began(queue) != lost
+    with pytest.raises(FileNotFoundError):
+        store.cohort("s", lost)
+    queue.hear(Pulse(cohort=lost, running=2, waiting=0))  # it lives, and is not listened to
+    assert list(queue.pulses) == []
+
+
+def test_two_queues_never_give_out_the_same_name(store: Store, runs: tuple[RunSpec, ...]):
+    one, other = queue_of(store, [2], runs), queue_of(store, [2], runs)
+    assert began(one) != began(other)
 
 
 def test_saved_states_are_looked_for_only_where_there_are_some(store: Store, runs: tuple[RunSpec, ...]):
@@ -226,7 +246,7 @@ def test_every_run_is_trained_once_whatever_the_order(
     folder, rng = tmp_path_factory.mktemp("q"), random.Random(seed)
     store, runs = Store.create(folder / "store"), small(folder, "replicates=30").runs[:n]
     cohorts = pack(runs, outlook=Outlook(width=width), workers=workers)
-    queue = CohortQueue(store=store, sweep="s", cohorts=cohorts, settings={})
+    queue = CohortQueue(store=store, sweep="s", cohorts=cohorts, settings=SETTINGS)
     crew = Crew(queue, store)
     for _ in range(100 * n):
         if len(crew.waiting) < workers + 1 and rng.random() < 0.5:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from analysis.store import Store
 from orchestrator.cli import cli
 
 SWEEP = """
@@ -50,7 +51,25 @@ def test_missing_data_are_one_line_before_anything_trains(tmp_path, monkeypatch,
     assert done.exit_code == 2
     assert says in done.stderr
     assert done.stderr.strip().count("\n") == 0
-    assert not list(tmp_path.glob("store/runs/*.parquet"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_that_is_there_is_left_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("EUREKA_DATA", str(tmp_path / "data"))
+    Store.create(tmp_path / "store")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")}
+    assert eureka("run", tmp_path, LANGUAGE).exit_code == 2
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")} == before
+
+
+def test_forks_without_their_source_make_no_store(tmp_path):
+    text = SWEEP.replace("{TASK}", "{name: two_step}").replace("MODEL", "transformer")
+    text += "  start_from: {run: 178ab41d44fec37b, step: 3}\n"
+    (tmp_path / "fork.yaml").write_text(text.replace("{{", "{").replace("}}", "}"))
+    done = CliRunner().invoke(cli, ["run", str(tmp_path / "fork.yaml"), "--store", str(tmp_path / "store")])
+    assert done.exit_code == 2
+    assert "start_from: got run 178ab41d44fec37b" in done.stderr
+    assert not (tmp_path / "store").exists()
 
 
 def test_without_a_folder_the_way_out_is_told(tmp_path, monkeypatch):
@@ -80,3 +99,17 @@ def test_a_clusters_workers_have_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.delenv("EUREKA_DATA", raising=False)
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
     assert eureka("plan", tmp_path, PICTURES).exit_code == 0
+
+
+def test_a_search_without_its_data_leaves_no_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("EUREKA_DATA", str(tmp_path / "data"))
+    text = SWEEP.replace("{TASK}", MASKED[0]).replace("MODEL", MASKED[1]).replace("{{", "{").replace("}}", "}")
+    search = (
+        "search: {name: random, space: {optim.lr: {log_range: [1.0e-4, 1.0e-2]}}, objective: final_loss, configs: 2}"
+    )
+    (tmp_path / "wanting.yaml").write_text(f"{text}{search}\n")
+    arguments = ["run", str(tmp_path / "wanting.yaml"), "--store", str(tmp_path / "store"), "--launcher", "inline"]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 2, done.output
+    assert "novel.txt: cannot be read" in done.stderr
+    assert not (tmp_path / "store").exists()

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import socket
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from sweep_files import python
 
+from analysis.store import Store
 from orchestrator.cli import cli
-from orchestrator.status import Standing, standing
+from orchestrator.status import Standing, budget_steps, standing
 
 SWEEP = """\
 question: Does a run that blows up stay a row?
@@ -26,7 +31,8 @@ replicates: 2
 def counted(rows: dict[str, tuple[str, str, int | None]], *, saved: set[str] = frozenset()) -> Standing:
     names = ("status", "reason", "online_event_step")
     ledger = {run: dict(zip(names, row, strict=True)) for run, row in rows.items()}
-    return standing({"name": "s", "runs": ["a", "b", "c", "d", "e"]}, ledger=ledger, saved=saved)
+    record = {"name": "s", "runs": ["a", "b", "c", "d", "e"]}
+    return standing(record, ledger=ledger, saved=dict.fromkeys(saved, 1))
 
 
 def test_every_planned_run_is_counted_once():
@@ -40,6 +46,45 @@ def test_failures_are_grouped_by_their_last_line():
     trace = "Traceback (most recent call last):\n  File x\nValueError: no\n"
     rows = {"a": ("failed", trace, None), "b": ("failed", "ValueError: no", None), "c": ("failed", "", None)}
     assert counted(rows).failures == (("ValueError: no", 2), ("no reason given", 1))
+
+
+def test_progress_counts_steps_of_ended_and_of_saved_runs():
+    ledger = {
+        "a": {"status": "finished", "reason": "event", "online_event_step": 9, "steps": 40, "budget.steps": 100},
+        "b": {"status": "failed", "reason": "x", "online_event_step": None, "steps": 0, "budget.steps": 100},
+    }
+    record = {"name": "s", "runs": ["a", "b", "c", "d"], "base": {"budget": {"steps": 100}}, "horizon_steps": 100}
+    progress = standing(record, ledger=ledger, saved={"c": 25, "a": 30, "of another": 7}).progress
+    assert (progress.steps_done, progress.steps_left) == (65, 175)  # c has 75 to go, d 100
+    assert progress.share == 65 / 240
+    assert (progress.is_running, progress.run_steps_per_s, progress.seconds_left) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("record", "steps"),
+    [
+        ({"base": {"budget": {"steps": 10}}}, 40),
+        ({"base": {"budget": {"steps": 10}}, "axes": {"budget.steps": [10, 30]}}, 80),
+        ({"horizon_steps": 7}, 28),
+        ({"base": {"budget": 3}, "horizon_steps": 7}, 28),
+        ({}, 0),
+    ],
+)
+def test_a_plans_budget_is_that_of_its_axis_or_base(record, steps):
+    assert budget_steps({"runs": ["a", "b", "c", "d"], **record}) == steps
+
+
+def test_progress_of_a_running_sweep_has_its_commands_pace_and_time():
+    word = {"is_lost": False, "run_steps_done": 30, "run_steps_total_estimate": 90, "run_steps_per_s": 12.5}
+    record = {"name": "s", "runs": ["a", "b"], "base": {"budget": {"steps": 100}}}
+    found = standing(record, ledger={}, saved={"a": 20}, word={**word, "seconds_left": 4.8}).progress
+    assert (found.steps_done, found.steps_left, found.is_running) == (20, 60, True)
+    assert (found.run_steps_per_s, found.seconds_left, found.share) == (12.5, 4.8, 0.25)
+    early = standing(record, ledger={}, saved={}, word={**word, "run_steps_per_s": 0.0, "seconds_left": None}).progress
+    assert (early.run_steps_per_s, early.seconds_left) == (None, None)
+    lost = standing(record, ledger={}, saved={"a": 20}, word={**word, "is_lost": True}).progress
+    assert (lost.steps_left, lost.is_running) == (180, False)
+    assert standing(record, ledger={}, saved={}, word={"is_lost": False, "seconds_left": "soon"}).progress.is_running
 
 
 # -- a real store -------------------------------------------------------------------------------
@@ -79,7 +124,77 @@ def test_status_counts_what_the_ledger_has():
         "waiting": 0,
     }
     assert record["detected"] == {"censored": 2, "diverged": 2}
-    assert "4 of 4 (100%): 2 finished, 2 diverged, 0 failed" in said("status", "a store")
+    assert record["progress"]["share"] == 1.0
+    shown = said("status", "a store")
+    assert "4 of 4 (100%): 2 finished, 2 diverged, 0 failed" in shown
+    assert "progress" not in shown
+
+
+def unfinished(folder: Path, tmp_path: Path, **word: object) -> Path:
+    """The store with a sweep of two runs more, which a command may be training."""
+    store = Store(shutil.copytree(folder / "a store", tmp_path / "s"))
+    record = store.sweep("small")
+    store.save_sweep({**record, "runs": [*record["runs"], "0" * 16, "1" * 16]})
+    if word:
+        who = {"pid": os.getpid(), "host": socket.gethostname(), "at": time.time(), "began_at": 0.0}
+        (store.sweep_dir("small") / "progress.json").write_text(json.dumps({**who, **word}))
+    return tmp_path / "s"
+
+
+@pytest.mark.parametrize("verb", ["status", "watch"])
+def test_status_and_watch_say_how_far_the_training_is(folder, tmp_path, monkeypatch, verb):
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", stop)
+    store = unfinished(folder, tmp_path)
+    trained = sum(store_rows(store))
+    text = f"of the training: {trained:,} of at most {trained + 120:,} run-steps, no command trains it now"
+    code = 0 if verb == "status" else 130
+    assert text in said(verb, str(store), code=code).replace("\n", " ").replace("            ", "")
+    word = {"run_steps_done": 10, "run_steps_total_estimate": 90, "run_steps_per_s": 40.0, "seconds_left": 125.0}
+    running = unfinished(folder, tmp_path / "r", **word)
+    assert "40 a second, about 2 min 05 s left" in " ".join(said(verb, str(running), code=code).split())
+
+
+def store_rows(store: Path) -> list[int]:
+    return Store(store).runs_table(columns=["run_id", "steps"])["steps"].to_pylist()
+
+
+def test_json_of_a_running_sweep_has_share_rate_and_time_left(folder, tmp_path):
+    word = {"run_steps_done": 10, "run_steps_total_estimate": 90, "run_steps_per_s": 40.0, "seconds_left": 2.0}
+    store = unfinished(folder, tmp_path, **word)
+    [record] = json.loads(said("status", str(store), "--json"))
+    done = sum(store_rows(store))
+    assert record["progress"] == {
+        "share": round(done / (done + 80), 6),
+        "steps_done": done,
+        "steps_left": 80,
+        "is_running": True,
+        "run_steps_per_s": 40.0,
+        "seconds_left": 2.0,
+    }
+
+
+def test_each_detector_is_asked_once_for_the_runs_of_all_sweeps(folder, tmp_path, monkeypatch):
+    from orchestrator import status
+
+    store = Store(shutil.copytree(folder / "a store", tmp_path / "s"))
+    record = store.sweep("small")
+    runs = record["runs"]
+    store.save_sweep({**record, "name": "more", "runs": runs[:3]})
+    store.save_sweep({**record, "name": "other", "runs": runs[1:2], "detector": "level-1"})
+    asked, table = [], status.events_table
+
+    def counted(*args, **options):
+        asked.append((options["detector"], sorted(options["runs"])))
+        return table(*args, **options)
+
+    monkeypatch.setattr(status, "events_table", counted)
+    found = {one["sweep"]: one for one in json.loads(said("status", str(store.path), "--json"))}
+    assert asked == [("contrast-1", sorted(runs)), ("level-1", [runs[1]])]
+    assert [sum(found[name]["detected"].values()) for name in ("small", "more", "other")] == [4, 3, 1]
+    assert found["other"]["detector"] == "level-1"
 
 
 def test_watch_ends_when_all_is_done():

@@ -77,6 +77,19 @@ def test_saved_states_of_another_layout_start_afresh_and_it_is_said(tmp_path: Pa
     assert (rest.trained, rest.afresh, rest.damaged) == (2, 1, 0)
 
 
+def test_saved_states_of_other_types_start_afresh_and_fail_nobody(tmp_path: Path) -> None:
+    sweep, store = interrupted(tmp_path)
+    [path] = (store / "checkpoints").glob("*.npz")
+    arrays = dict(np.load(path))
+    first = sweep.runs[0].run_id
+    for name in arrays:
+        if name.startswith(first) and not name.endswith(("/step", "/layout", "/history")):
+            arrays[name] = np.zeros((2, 2), dtype="U3")
+    np.savez(path, **arrays)
+    rest = run_sweep(sweep, store_path=store, launcher="inline")
+    assert (rest.trained, rest.failed, rest.afresh) == (2, 0, 1)
+
+
 def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
     sweep, store = interrupted(tmp_path)
     [path] = (store / "checkpoints").glob("*.npz")

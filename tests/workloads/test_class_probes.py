@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from small_runs import run
 from test_mosaic import labels_of
 
@@ -14,7 +16,7 @@ from workloads.images import images_of
 from workloads.models.sensitivity import heads_of, read_by
 from workloads.probing import ask
 from workloads.probing.bench import CPU, Bench, Subject, Unfit
-from workloads.probing.classes import ClassProbe, fitted
+from workloads.probing.classes import ClassProbe, coded, fitted
 from workloads.rows import Layout
 from workloads.spec import RunSpec
 from workloads.streams import generator
@@ -121,6 +123,45 @@ def test_sets_and_items_are_fitted_apart():
     together = fitted(x, labels, classes=4, hidden=0)(x)
     single = fitted(x[1:2], labels[1:2, 1:], classes=4, hidden=0)(x[1:2])
     torch.testing.assert_close(together[1, 1], single[0, 0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_code_is_the_sum_of_what_each_portion_costs():
+    rng = torch.Generator().manual_seed(5)
+    x, labels = torch.randn(64, 2, 3, generator=rng), torch.randint(3, (2, 64), generator=rng)
+    labels[1] %= 2
+    found = coded(x, labels, ends=[8, 24, 60], hidden=0)
+    for head in range(2):
+        for item, kinds in enumerate((3, 2)):
+            wanted = 8 * math.log(kinds)
+            for known, end in ((8, 24), (24, 60)):
+                own = labels[item]
+                probe = fitted(x[None, :known, head], own[None, None, :known], classes=3, hidden=0)
+                scores = probe(x[None, known:end, head])[0, 0]
+                wanted += torch.nn.functional.cross_entropy(scores, own[known:end], reduction="sum").item()
+            assert found["code_length"][head, item].item() == pytest.approx(wanted / 60, rel=1e-3)
+            assert found["even_code"][head, item].item() == pytest.approx(math.log(kinds))
+
+
+def test_what_is_planted_has_a_short_code():
+    rng = torch.Generator().manual_seed(1)
+    x, labels = torch.randn(400, 1, 6, generator=rng), torch.randint(3, (1, 400), generator=rng)
+    planted = x.clone()
+    planted[:, 0, 4] += 6.0 * labels[0]
+    known, unknown = (coded(each, labels, ends=[20, 100, 400], hidden=0) for each in (planted, x))
+    assert known["code_length"] < 0.5 * known["even_code"] < 0.5 * unknown["code_length"]
+
+
+def test_codes_are_read_of_each_layer_head_and_target():
+    probe = ClassProbe(tokens="read_out", train_examples=32, portions="0.25 0.5 1")
+    [rows] = ask.asked(probe, [subject(0)], examples=16, seed=0)
+    assert {row["metric"] for row in rows} == {"accuracy", "loss", "guess", "code_length", "even_code"}
+    assert len(rows) == 2 * 2 * 6 * 5
+
+
+@pytest.mark.parametrize("portions", ["0.5 0.25 1", "0.1 1", "0.25 1.5", "0.5", "a b"])
+def test_portions_that_do_not_grow_are_refused(portions):
+    with pytest.raises(ValidationError, match="portions"):
+        ClassProbe(train_examples=32, portions=portions)
 
 
 @pytest.mark.parametrize(("of", "heads"), [("z", {0, 1}), ("q", {0, 1}), ("x", {None})])

@@ -47,6 +47,8 @@ WORKLOADS: dict[str, dict[str, Any]] = {
     "regression": {"task": {"name": "in_context_regression", "dim": 3, "points": 5}, "model": CAUSAL, "optim": ADAM},
     "long_regression": {"task": {"name": "in_context_regression", "dim": 5, "points": 11}, "model": CAUSAL,
                         "optim": ADAM},
+    "curriculum": {"task": {"name": "in_context_regression", "dim": 4, "points": 6, "curriculum_steps": 7,
+                            "first_dim": 2, "first_points": 2}, "model": CAUSAL, "optim": ADAM},
     "classification": {"task": LABELS, "model": CAUSAL, "optim": {"name": "sgd", "lr": 0.1}},
     "mixed_classification": {"task": {**LABELS, "pairs": 6, "p_bursty": 0.7, "p_novel": 0.3, "zipf": 1.0},
                              "model": {**CAUSAL, "has_mlp": False}, "optim": ADAM},
@@ -79,7 +81,7 @@ def test_members_of_one_cohort_differ_in_what_data_they_see():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["chain", "regression", "classification", "masked"])
+@pytest.mark.parametrize("name", ["chain", "regression", "curriculum", "classification", "masked"])
 def test_a_workload_survives_being_compiled(name, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("EUREKA_CACHE", str(tmp_path_factory.getbasetemp() / "code"))
     given = members(name, 2, {"compute.program": "compiled"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -77,12 +78,34 @@ def test_data_seeds_know_different_parts():
     assert not torch.equal(one, other)
 
 
-def test_plateau_is_the_entropy_of_single_words():
+def test_levels_are_those_of_every_word_counted():
+    """Of all places of the text, one by one: the best answer without the word read, and with it."""
     levels = Language(text="cats", words=8).levels()
-    counts = Counter(ids_of("cats", words=8).tolist())
-    shares = [count / counts.total() for count in counts.values()]
-    assert levels.loss_plateau == pytest.approx(-sum(p * math.log(p) for p in shares))
-    assert levels.accuracy_plateau == pytest.approx(max(shares))
+    ids = ids_of("cats", words=8).tolist()
+    counts = Counter(ids)
+    assert levels.loss_plateau == pytest.approx(-sum(math.log(counts[word] / len(ids)) for word in ids) / len(ids))
+    assert levels.accuracy_plateau == pytest.approx(max(counts.values()) / len(ids))
+    places = list(itertools.pairwise(ids))
+    pairs, read = Counter(places), Counter(ids[:-1])
+    losses = [-math.log(pairs[place] / read[place[0]]) for place in places]
+    assert levels.loss_floor == pytest.approx(sum(losses) / len(losses))
+    best = {word: max(pairs[word, after] for after in set(ids)) for word in read}
+    assert levels.accuracy_ceiling == pytest.approx(sum(best.values()) / len(places))
+    assert 0 < levels.loss_floor < levels.loss_plateau < levels.loss_chance
+
+
+def test_a_text_of_one_word_has_no_levels(cats):
+    (cats / "one.txt").write_text("word", encoding="utf-8")
+    with pytest.raises(NoText, match=r"'one' has 1 words; expected two at least"):
+        Language(text="one", words=8).levels()
+
+
+def test_ids_are_the_frozen_ones():
+    """If it fails, stored runs would be trained again: raise the task's version where its meaning has changed."""
+    spec = resolve(
+        {"task": {"name": "language"}, "model": {"causal": True}, "optim": {"lr": 1e-3}, "budget": {"steps": 10}}
+    )
+    assert spec.run_id == "399b598a27888b33"
 
 
 def test_missing_texts_and_names_that_are_paths_are_refused(monkeypatch):

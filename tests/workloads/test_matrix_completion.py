@@ -55,6 +55,7 @@ LAWS: dict[str, dict[str, Any]] = {
     "by_coherence": {"rank": 3, "coherence": 1.0, "factors": "normal", "scale": 0.7},
     "full_rank": {"factors": "entries"},
     "hidden_rows": {"hidden_rows": "3:1 6:5"},
+    "mixed_orders": {"rows": 9, "columns": 9, "rank": 1, "orders": "5 7 9"},
 }
 
 
@@ -205,6 +206,43 @@ def test_without_coherence_the_mask_draws_are_those_of_before():
     assert larger[1] < 0.8 * larger[0]  # what is missing is small
 
 
+def test_matrices_of_a_step_have_one_of_the_orders_and_stand_in_front():
+    task = MatrixCompletion(rows=6, columns=6, rank=1, orders="3 5", grid=10, reach=2)
+    data = sample_of(task, steps=64, batch=16)
+    found = set()
+    for x, y, missing, there in zip(data["x"], data["y"][..., 0], data["missing"], data["there"], strict=True):
+        order = math.isqrt(int(there[0].sum()))
+        found.add(order)
+        front = torch.arange(36) < order**2
+        assert torch.equal(there, front.expand_as(there))
+        assert (x[:, ~front] == task.padding).all()
+        assert not y[:, ~front].any()
+        assert not missing[:, ~front].any()
+        exact = MatrixCompletion(rows=order, columns=order, rank=1, grid=10, reach=2)
+        seen = exact.word_values(x[:, front])
+        assert torch.equal(seen.isnan(), missing[:, front])
+        torch.testing.assert_close(seen[~missing[:, front]].float(), y[:, front][~missing[:, front]])
+        matrices = y[:, front].view(16, order, order).double()
+        assert (torch.linalg.svdvals(matrices)[:, 1] <= 0.05 * order + 1e-9).all()  # rounding to tenths alone
+    assert found == {3, 5}
+    assert task.shapes().vocabulary == task.padding + 1
+    assert 0.25 < data["missing"].float().sum() / data["there"].float().sum() < 0.35
+
+
+def test_padding_is_not_scored():
+    task = MatrixCompletion(rows=6, columns=6, rank=1, orders="3 5", grid=10, reach=2)
+    data = {name: values[:1] for name, values in sample_of(task, steps=1, batch=8).items()}
+    there, right = data["there"][..., None], data["y"]
+    found = task.objective(torch.where(there, right, 99.0), data)
+    assert [found[name].item() for name in ("loss", "loss_observed", "loss_masked")] == [0, 0, 0]
+    off = task.objective(torch.where(there, right + 0.5, 99.0), data)
+    assert off["loss"].item() == pytest.approx(0.25)
+    assert off["loss_observed"].item() == pytest.approx(0.25)
+    turned = task.negated(data)["x"]
+    assert torch.equal(turned == task.padding, ~data["there"])
+    assert torch.equal(task.negated({**data, "x": turned})["x"], data["x"])
+
+
 def test_attention_by_kind_is_that_counted_entry_by_entry():
     task = MatrixCompletion(rows=2, columns=3, rank=1)
     maps = torch.rand(1, 4, 2, 6, 6, generator=torch.Generator().manual_seed(1)).softmax(-1)
@@ -233,6 +271,10 @@ FAULTS = [
     ({"factors": "normal", "scale": 2.0}, "expected entries with a standard deviation of at most 2, a fifth of reach"),
     ({"factors": "normal", "least_size": 0.5}, "expected least_size to be 0 where factors are normal; got 0.5"),
     ({"factors": "entries", "scale": 11.0}, "expected entries with a standard deviation of at most 2"),
+    ({"orders": "5 9"}, "expected rows and columns of 9 or more, both alike; got 7 and 7 for orders '5 9'"),
+    ({"orders": "5", "columns": 8}, "both alike; got 7 and 8"),
+    ({"orders": "5 7", "hidden_rows": "1:0"}, "expected orders to go without hidden_rows and coherence"),
+    ({"orders": "0 7"}, r"got '0 7'; expected text like"),
     ({"factors": "gauss"}, "expected one of entries, laplace, normal, uniform"),
 ]
 
@@ -345,6 +387,13 @@ def test_runs_are_bitwise_the_same_alone_and_in_company(name):
     for outcome in assert_same_in_company(staggered(runs(3, base={**SHARED, **VARIANTS[name]}))).values():
         for values in (*outcome.metrics.values(), *outcome.measures.values()):
             assert np.isfinite(values).all()
+
+
+def test_runs_of_mixed_orders_are_bitwise_the_same_in_company():
+    task = {**SMALL, "rows": 4, "columns": 4, "orders": "2 4"}
+    for outcome in assert_same_in_company(staggered(runs(3, base={**SHARED, "task": task, "model": BERT}))).values():
+        assert all(np.isfinite(values).all() for values in outcome.metrics.values())
+        assert np.isnan(outcome.measures["attention_on_row"]).all()
 
 
 def test_members_of_one_cohort_differ_in_law_mask_and_rank():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from workloads.probing import (
     INTERVENTIONS,
     AblateHeads,
+    Alter,
     Attention,
     ClassProbe,
     Embedding,
@@ -26,6 +28,7 @@ from workloads.probing import (
 )
 from workloads.probing.ask import asked, check
 from workloads.probing.bench import Bench, Subject, Unfit
+from workloads.probing.examples import slope
 from workloads.probing.linear import judged
 from workloads.probing.parts import principal
 from workloads.probing.taps import attentions, states_read
@@ -50,6 +53,8 @@ EVERY: dict[str, list[Intervention]] = {
         Stitch(with_step=7, parts="attention"),
         LinearProbe(train_examples=32),
         Substitute(numbers="0.4 -1.2"),
+        Substitute(numbers="0.4 -1.2", blend=0.5),
+        Alter(),
         PermutePositions(repeats=2),
         Embedding(),
     ],
@@ -68,8 +73,12 @@ EVERY: dict[str, list[Intervention]] = {
 EVERY["bert_by_products"] = [Plain(), AblateHeads(heads="0.1, 1.0"), Patch(layers="0"), LinearProbe(train_examples=16)]
 
 
+SEQUENCE = {"task": {**MATRICES, "name": "matrix_sequence"}, "model": {**ENCODER, "causal": True}}
+ORDERS = {"task": {**MATRICES, "columns": 3, "orders": "2 3"}, "model": BERT}
+
+
 def spec_of(name: str, *, seed: int = 0, **model: Any) -> RunSpec:
-    base = BASES[name]
+    base = {"sequence": SEQUENCE, "orders": ORDERS}.get(name) or BASES[name]
     shared = {"optim": {"name": "adam", "lr": 1e-3}, "budget": {"steps": 20, "batch": 6}}
     return resolve({**base, **shared, "model": {**base["model"], **model}, "seed": {"init": seed}})
 
@@ -286,6 +295,75 @@ def test_a_model_that_says_the_number_shown_has_no_distance_to_it():
     assert found(Substitute(numbers="0.4 -0.6"), given, item="-0.6")["squares_to_shown"] == pytest.approx(1.0)
 
 
+def test_a_blend_is_the_model_whose_word_for_missing_has_moved():
+    given, number = subject("bert"), 1 + 20 - 12
+
+    def moved(table: np.ndarray) -> np.ndarray:
+        table[0] += 0.25 * (table[number] - table[0])
+        return table
+
+    blended = found(Substitute(numbers="0.4 -1.2", blend=0.25), given, item="-1.2")
+    assert_close(found(Plain(), changed(given, **{"embed.table": moved})), blended)
+    assert blended["loss"] != found(Plain(), given)["loss"]
+
+
+def test_slopes_are_numpys():
+    rng = torch.Generator().manual_seed(1)
+    x, y = torch.randn(2, 3, 4, 5, generator=rng)
+    where = torch.rand(3, 4, 5, generator=rng) < 0.4
+    for k, value in enumerate(slope(x, y, where)):
+        fitted = np.polyfit(x[k][where[k]].numpy(), y[k][where[k]].numpy(), 1)
+        assert float(value) == pytest.approx(fitted[0], rel=1e-4)
+    assert slope(torch.ones(1, 3), torch.rand(1, 3)).isnan().all()
+
+
+def says(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Bench, torch.Tensor], torch.Tensor]) -> None:
+    """In place of models: numbers shown `(K, B, T)`, 0 where they are missing, to answers."""
+
+    def answers(bench: Bench, batch: dict[str, torch.Tensor] | None = None, **_: Any) -> torch.Tensor:
+        words = (batch or bench.batch)["x"]
+        shown = bench.spec.task.word_values(words).nan_to_num(0.0).float()
+        return answer(bench, shown)[..., None]
+
+    monkeypatch.setattr(Bench, "answers", answers)
+
+
+def test_what_copies_follows_numbers_that_are_shown_and_changes_nothing_elsewhere(monkeypatch: pytest.MonkeyPatch):
+    says(monkeypatch, lambda _, shown: shown)
+    given = subject("bert")
+    assert found(Substitute(numbers="0.4 -1.2 0.3"), given)["follows_shown"] == pytest.approx(1)
+    for item in ("missing", "-1.2"):
+        assert found(Substitute(numbers="0.4 -1.2"), given, item=item)["follows_right"] == pytest.approx(0, abs=1e-6)
+    still = {"change_at_missing": 0.0, "change_at_shown": 0.0, "share_at_missing": 0.0}
+    assert found(Alter(), given, item="hidden") == {"answer_size": 0.0, "follows_right": 0.0, **still}
+    turned = found(Alter(), given, item="turned")
+    assert turned.pop("answer_size") > 0.1
+    assert turned == {"follows_right": pytest.approx(-1), **still}
+
+
+def test_what_completes_follows_right_numbers_whatever_is_shown(monkeypatch: pytest.MonkeyPatch):
+    says(monkeypatch, lambda bench, _: bench.batch["y"][..., 0])
+    given = subject("bert")
+    assert found(Substitute(numbers="0.4 -1.2"), given)["follows_shown"] == pytest.approx(0, abs=1e-6)
+    assert found(Substitute(numbers="0.4 -1.2"), given, item="-1.2")["follows_right"] == pytest.approx(1)
+    assert found(Alter(), given, item="hidden")["follows_right"] == pytest.approx(1)
+
+
+def test_changes_elsewhere_are_those_counted_example_by_example(monkeypatch: pytest.MonkeyPatch):
+    """Answers are sums of all that is shown, which one turned entry moves by twice its size, everywhere."""
+    says(monkeypatch, lambda _, shown: shown.sum(-1, keepdim=True).expand_as(shown))
+    given = subject("bert")
+    hidden, turned = (found(Alter(), given, examples=1, item=item) for item in ("hidden", "turned"))
+    bench = Bench([given], examples=1, seed=5)
+    missing, right = bench.batch["missing"][0, 0], bench.batch["y"][0, 0, :, 0]
+    sizes = [float(value) for value in right[~missing].abs()]
+    assert any(hidden["change_at_missing"] == pytest.approx(size, abs=1e-5) for size in sizes)
+    assert hidden["change_at_shown"] == pytest.approx(hidden["change_at_missing"], rel=1e-4)
+    assert turned["change_at_missing"] == pytest.approx(2 * hidden["change_at_missing"], rel=1e-4)
+    share = hidden["change_at_missing"] / float(right[missing].abs().mean())
+    assert hidden["share_at_missing"] == pytest.approx(share, rel=1e-4)
+
+
 def test_positions_that_are_alike_may_change_places():
     given = changed(subject("bert"), **{"positions.table": lambda table: 0 * table + table[:1]})
     assert_close(found(Plain(), given), found(PermutePositions(), given, item="0"))
@@ -350,6 +428,9 @@ REFUSED = [
     ("transformer", Patch(corrupted="negated"), "examples of two_step cannot be negated"),
     ("transformer", LinearProbe(), "a task that is answered at every position; got two_step"),
     ("transformer", Substitute(), "a task with missing entries; got two_step"),
+    ("sequence", Substitute(), "a task with missing entries; got matrix_sequence"),
+    ("transformer", Alter(), "a task with missing entries; got two_step"),
+    ("orders", Alter(), "a task of one order; got orders '2 3'"),
     ("transformer", Embedding(), "a model that reads words"),
     ("bert", Substitute(numbers="2.5"), r"numbers within the reach of ±2; got 2\.5"),
     ("bert", Stitch(with_step=1, parts="atention"), "parts of the model .*; got 'atention'. Did you mean 'attention'"),

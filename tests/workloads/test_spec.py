@@ -21,7 +21,7 @@ from workloads.errors import SpecError, near_miss
 from workloads.fields import Frozen, config_digest, per_member, run_digest, shape_digest, static
 from workloads.models import MODELS
 from workloads.optimisers import OptimSpec
-from workloads.spec import RunSpec, resolve
+from workloads.spec import RunSpec, Seeds, resolve
 from workloads.tasks import TASKS
 
 BASE: dict[str, Any] = {
@@ -72,6 +72,28 @@ GOLDEN = [
 @pytest.mark.parametrize(("given_data", "wanted"), GOLDEN)
 def test_ids_are_the_frozen_ones(given_data, wanted):
     assert ids(resolve(given_data)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("", None),
+        ("seed", {"init": 7, "data": 2**63 - 40}),
+        ("optim.weight_decay", -0.0),
+        ("start_from", {"run": "0123456789abcdef", "step": 5}),
+        ("budget.steps", 12),
+    ],
+)
+def test_ids_that_come_along_are_those_of_the_spec_itself(path: str, value: Any) -> None:
+    spec = resolve(data(path, value))
+    seeds = [Seeds(init=spec.seed.init + n, data=spec.seed.data + 3 * n) for n in range(12)]
+    for seed, copy_ in zip(seeds, spec.reseeded(seeds), strict=True):
+        assert copy_.seed == seed
+        bare = RunSpec.model_construct(**{name: getattr(copy_, name) for name in RunSpec.model_fields})
+        assert {"run_id", "config_id", "shape_key"} <= copy_.__dict__.keys() - bare.__dict__.keys()
+        assert ids(copy_) == ids(bare)
+    assert ids(spec) == ids(spec.model_copy())
+    assert len({copy_.run_id for copy_ in spec.reseeded(seeds)}) == 12
 
 
 def reordered(value: Any) -> Any:

@@ -6,7 +6,7 @@ The specs alone live at import time; torch is imported when a snapshot is probed
 from __future__ import annotations
 
 from workloads.probing.classes import ClassProbe
-from workloads.probing.examples import Plain, Substitute
+from workloads.probing.examples import Alter, Plain, Substitute
 from workloads.probing.heads import AblateHeads, Attention, Patch
 from workloads.probing.intervention import Intervention
 from workloads.probing.linear import LinearProbe
@@ -21,6 +21,7 @@ INTERVENTIONS: tuple[type[Intervention], ...] = (
     LinearProbe,
     ClassProbe,
     Substitute,
+    Alter,
     PermutePositions,
     Embedding,
 )
@@ -28,6 +29,7 @@ INTERVENTIONS: tuple[type[Intervention], ...] = (
 __all__ = [
     "INTERVENTIONS",
     "AblateHeads",
+    "Alter",
     "Attention",
     "ClassProbe",
     "Embedding",

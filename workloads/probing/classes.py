@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from workloads.probing.intervention import Intervention
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PENALTY = 1e-3  # on the squares of a probe's weights, in mean losses; features have variance 1
 SMALLEST_SPREAD = 1e-6  # a number that varies less says nothing
+PORTION = r"(0\.\d+|1)"
+FEWEST = 8  # examples that a probe can be fitted on
 ROUNDS, RATE = 200, 0.05  # of Adam on all examples at once, its rate falling to 0
 
 
@@ -37,9 +39,15 @@ class ClassProbe(Intervention):
         tokens: all of an example's side by side, or the read-out token alone.
         hidden: neurons between the two; 0 is a linear probe.
         train_examples: what it is fitted on.
+        portions: parts of `train_examples`, such as `0.1 0.25 0.5 1`, for two readings more: `code_length`, what it
+            costs to tell the targets of the last part, the first portion as if all classes were as likely, and each
+            further one by a probe that is fitted on those before; and `even_code`, if all were told like the first
+            [nats an example]. What is easily read has a short code, also where few examples are known.
 
-    Source: Hoffmann et al. 2024, arXiv 2310.12956 (linear, or 10 hidden neurons; six targets).
-    Checked by: test_class_probes.py::test_probes_find_what_was_planted_and_nothing_else
+    Source: Hoffmann et al. 2024, arXiv 2310.12956 (linear, or 10 hidden neurons; six targets; parts of the examples);
+    Voita and Titov 2020, arXiv 2003.12298 (online codes).
+    Checked by: test_class_probes.py::test_probes_find_what_was_planted_and_nothing_else,
+        test_a_code_is_the_sum_of_what_each_portion_costs
     """
 
     name: Literal["class_probe"] = "class_probe"
@@ -47,6 +55,20 @@ class ClassProbe(Intervention):
     tokens: Literal["all", "read_out"] = "all"
     hidden: int = Field(0, ge=0)
     train_examples: int = Field(2048, ge=2)
+    portions: str = Field("", pattern=rf"^({PORTION}( {PORTION})+)?$")
+
+    @model_validator(mode="after")
+    def _portions_grow(self) -> ClassProbe:
+        ends = self.ends
+        if ends and (ends[0] < FEWEST or ends[-1] > self.train_examples or any(a >= b for a, b in pairwise(ends))):
+            wanted = f"portions that grow to at most 1, the first of {FEWEST} examples or more"
+            raise ValueError(f"{wanted}; got '{self.portions}' of {self.train_examples} examples")
+        return self
+
+    @property
+    def ends(self) -> list[int]:
+        """Where portions end [examples]."""
+        return [round(float(part) * self.train_examples) for part in self.portions.split()]
 
     def unfit(self, spec: RunSpec, model: nn.Module) -> str:
         """Blocks with attention behind a read-out token."""
@@ -69,7 +91,10 @@ class ClassProbe(Intervention):
         layers = zip(self._features(bench, fit_pixels), self._features(bench, pixels), strict=True)
         for layer, (xs, xt) in enumerate(layers):  # (K, N, H, features)
             each = [judged(*of_one, hidden=self.hidden) for of_one in zip(xs, labels, xt, held_out, strict=True)]
-            for metric, head in itertools.product(each[0], range(xs.shape[2])):
+            if self.ends:
+                codes = [coded(*of_one, ends=self.ends, hidden=self.hidden) for of_one in zip(xs, labels, strict=True)]
+                each = [found | code for found, code in zip(each, codes, strict=True)]
+            for metric, head in product(each[0], range(xs.shape[2])):
                 values = torch.stack([found[metric][head] for found in each])  # (K, items)
                 for item, of_item in zip(wanted, values.unbind(1), strict=True):
                     where = {"layer": layer, "head": None if self.of == "x" else head}
@@ -130,6 +155,27 @@ def judged(
     }
 
 
+def coded(x: torch.Tensor, labels: torch.Tensor, *, ends: list[int], hidden: int) -> dict[str, torch.Tensor]:
+    """Online codes of one snapshot's targets [nats an example], for each head and item `(H, items)`.
+
+    Args:
+        x: features `(N, H, features)`.
+        labels: classes `(items, N)`.
+        ends: where portions end [examples].
+        hidden: neurons.
+    """
+    import torch
+
+    kinds = torch.tensor([float(len(own.unique())) for own in labels[:, : ends[-1]]], dtype=torch.float64)
+    even = kinds.log().expand(x.shape[1], -1)
+    total = even * ends[0]
+    for known, end in pairwise(ends):
+        new = slice(known, end)
+        found = judged(x[:known], labels[:, :known], x[new], labels[:, new], hidden=hidden)
+        total = total + found["loss"] * (end - known)
+    return {"code_length": total / ends[-1], "even_code": even}
+
+
 def fitted(
     x: torch.Tensor, labels: torch.Tensor, *, classes: int, hidden: int
 ) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -154,7 +200,7 @@ def fitted(
     rng = torch.Generator().manual_seed(0)
     sizes = [features, hidden, classes] if hidden else [features, classes]
     weights, shifts = [], []
-    for a, b in itertools.pairwise(sizes):
+    for a, b in pairwise(sizes):
         first = torch.randn(1, items, a, b, generator=rng) / math.sqrt(a) if hidden else torch.zeros(1, items, a, b)
         weights.append(first.repeat(sets, 1, 1, 1).requires_grad_())
         shifts.append(torch.zeros(sets, items, 1, b, requires_grad=True))

@@ -15,7 +15,9 @@ Source: the experiments of Tian et al. 2023, Scan and Snap, arXiv 2305.16380 (Wi
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from workloads.fields import Frozen, static
@@ -43,7 +45,7 @@ class Language(Frozen):
     METRICS: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
 
     name: Literal["language"] = static("language")
-    version: Literal[1] = static(1)
+    version: Literal[2] = static(2)  # 1 had no floor
     text: str = static("pydoc", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     words: int = static(4096, ge=3)
     length: int = static(35, ge=2)
@@ -66,20 +68,21 @@ class Language(Frozen):
         ids_of(self.text, words=self.words)
 
     def levels(self) -> Levels:
-        """The plateau knows how frequent words are, and nothing of those before; a text has no known floor."""
-        import numpy as np
+        """The plateau knows how frequent words are; the floor what follows each word, and nothing of those before it.
 
-        from workloads.texts import ids_of
+        Counted in the whole text. The floor is the first thing to be learned past the plateau, not the last: a model
+        that reads further back, or knows its text by heart, falls below it, and how far it can is not known of a text.
 
-        counts = np.bincount(ids_of(self.text, words=self.words), minlength=self.words)
-        shares = counts[counts > 0] / counts.sum()
+        Checked by: test_language.py::test_levels_are_those_of_every_word_counted
+        """
+        plateau, floor = _counted(self.text, self.words, os.environ.get("EUREKA_DATA", ""))
         return Levels(
             loss_chance=math.log(self.words),
-            loss_plateau=float(-(shares * np.log(shares)).sum()),
-            loss_floor=0.0,
+            loss_plateau=plateau[0],
+            loss_floor=floor[0],
             accuracy_chance=1 / self.words,
-            accuracy_plateau=float(shares.max()),
-            accuracy_ceiling=1.0,
+            accuracy_plateau=plateau[1],
+            accuracy_ceiling=floor[1],
         )
 
     def world(self, rng: torch.Generator) -> Batch:
@@ -116,3 +119,25 @@ class Language(Frozen):
 
         found = [attention_entropy(weights) for weights in seen.attention[: self.entropy_layers]]
         return not_shown(self.MEASURES, batch) | dict(zip(self.MEASURES, found, strict=False))
+
+
+@functools.lru_cache(maxsize=8)
+def _counted(text: str, words: int, folder: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Loss [nats] and accuracy [fraction] of the best answers without and with the word that is read."""
+    import numpy as np
+
+    from workloads.texts import NoText, ids_of
+
+    ids = ids_of(text, words=words)
+    if len(ids) < 2:
+        raise NoText(f"task.text: '{text}' has {len(ids)} words; expected two at least")
+    shares = np.bincount(ids) / len(ids)
+    pairs, counts = np.unique(ids[:-1] * words + ids[1:], return_counts=True)
+    pairs //= words  # the word read in each
+    read = np.bincount(pairs, weights=counts)
+    most = np.zeros(len(read))
+    np.maximum.at(most, pairs, counts)
+    total = len(ids) - 1
+    entropy = -float((shares[shares > 0] * np.log(shares[shares > 0])).sum())
+    left = -float((counts * np.log(counts / read[pairs])).sum()) / total
+    return (entropy, float(shares.max())), (left, float(most.sum()) / total)

@@ -108,6 +108,14 @@ def composed(task: Task, batch: Batch) -> Batch:
     return found
 
 
+def drawn_from(task: Task, world: Batch, rng: torch.Generator, *, first_step: int, steps: int, batch: int) -> Batch:
+    """Data of consecutive steps from one on: a task whose data change as it is taught says how in a `sample_from`."""
+    if hasattr(task, "sample_from"):
+        found: Batch = task.sample_from(world, rng, first_step=first_step, steps=steps, batch=batch)
+        return found
+    return task.sample(world, rng, steps=steps, batch=batch)
+
+
 def world_of(spec: RunSpec, rng: torch.Generator) -> Batch:
     """What stays fixed for a run: a task may make it of the run's other settings, too, in a `world_of` of its own."""
     found: Batch = spec.task.world_of(spec, rng) if hasattr(spec.task, "world_of") else spec.task.world(rng)

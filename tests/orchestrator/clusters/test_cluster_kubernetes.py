@@ -35,8 +35,8 @@ def launcher(text: str = TEXT, *, answers: dict[str, str] | None = None) -> Over
 
 
 def ray_job(text: str = TEXT) -> dict[str, Any]:
-    config, found = yaml.safe_load_all(launcher(text).rendered(job()).files["job.yaml"])
-    assert (config["kind"], found["kind"]) == ("ConfigMap", "RayJob")
+    config, secret, found = yaml.safe_load_all(launcher(text).rendered(job()).files["job.yaml"])
+    assert (config["kind"], secret["kind"], found["kind"]) == ("ConfigMap", "Secret", "RayJob")
     return dict(found)
 
 

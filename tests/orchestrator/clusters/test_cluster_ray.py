@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import yaml
 from cluster_files import SWEEP, FakeShell, job, load_text
 
 from orchestrator.clusters import head
+from orchestrator.clusters.look import examine
 from orchestrator.clusters.over_ray import OverRay
 from orchestrator.errors import OrchestratorError
 
@@ -40,6 +43,16 @@ ray:
   head_node_type: head
   available_node_types: {head: {resources: {CPU: 0}, node_config: {InstanceType: m5.large}}}
 """
+
+
+MACHINE = {
+    "versions": {"ray": "2"},
+    "sees_token": True,
+    "free": 2**40,
+    "refused": "",
+    "gpus": 0,
+    "port_is_taken": False,
+}
 
 
 def launcher(text: str, answers: dict[str, str] | None = None) -> OverRay:
@@ -77,6 +90,42 @@ def test_a_cloud_keeps_the_second_autoscaler_and_fractions_share_a_gpu() -> None
     assert "--worker-gpus 0.5" in text
 
 
+def test_workers_that_share_a_gpu_may_have_mps_on_every_machine_and_nobody_else(tmp_path: Path) -> None:
+    shared = launcher(AWS.replace("gpus: 0.5", "gpus: 0.5, mps: true"))
+    config = yaml.safe_load(shared.rendered(job()).files["ray.yaml"])
+    for start in (config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]):
+        assert "nvidia-cuda-mps-control -d; export RAY_AUTH_MODE" in start
+        assert "export CUDA_MPS_PIPE_DIRECTORY=/tmp/eureka-mps" in start
+        assert subprocess.run(["bash", "-n", "-c", start], check=False).returncode == 0
+    assert "mps" not in launcher(AWS).rendered(job()).text()
+    own = OWN.replace("gpus: 0", "gpus: 0.5, mps: true")
+    there = launcher(own, {"health-check": "EUREKA up\n", "head stop": answer(stopped=[])})
+    there.down()
+    assert sum("echo quit | CUDA_MPS_PIPE_DIRECTORY=/tmp/eureka-mps" in call for call in calls(there)) == 3
+    for alone in (AWS.replace("gpus: 0.5", "gpus: 1, mps: true"), OWN.replace("gpus: 0", "mps: true")):
+        with pytest.raises(
+            OrchestratorError, match=r"workers.mps: got '?true'?; expected false where no worker shares"
+        ):
+            launcher(alone)
+
+
+def test_spot_machines_watch_for_their_providers_notice() -> None:
+    def watched(text: str) -> str:
+        return launcher(text)._variables().get("EUREKA_NOTICES", "")
+
+    assert watched(AWS) == ""
+    assert watched(AWS + "spot: {use: true}\n") == "aws"
+    assert watched(OWN + "spot: {use: true}\n") == ""
+    assert watched(OWN + "spot: {use: true, notices: gcp}\n") == "gcp"
+
+
+def test_nothing_is_installed_on_machines_but_what_the_file_says() -> None:
+    config = yaml.safe_load(launcher(AWS + "  setup_commands: [sudo mount /efs]\n").rendered().files["ray.yaml"])
+    assert config["setup_commands"] == ["sudo mount /efs"]
+    assert config["head_setup_commands"] == config["worker_setup_commands"] == []
+    assert yaml.safe_load(launcher(AWS).rendered().files["ray.yaml"])["setup_commands"] == []
+
+
 def test_what_the_file_says_below_ray_is_not_touched() -> None:
     config = yaml.safe_load(launcher(AWS).rendered().files["ray.yaml"])
     given = yaml.safe_load(AWS)["ray"]
@@ -87,9 +136,63 @@ def test_a_cluster_that_answers_is_left_alone() -> None:
     up = launcher(OWN, {"health-check": "EUREKA up\n"})
     assert up.up() == "lab: is up"
     assert not any("ray up" in call for call in calls(up))
-    down = launcher(OWN, {"health-check": "EUREKA down\n"})
+    down = launcher(OWN, {"health-check": "EUREKA down\n", "bin/python - ": answer(**MACHINE)})
     down.up()
     assert any("ray up -y --no-config-cache" in call for call in calls(down))
+
+
+@pytest.mark.parametrize(
+    ("machine", "changes", "says"),
+    [
+        (
+            "10.0.0.1",
+            {"refused": "No space left on device"},
+            "machine 10.0.0.1: store /shared/store: cannot be written",
+        ),
+        ("10.0.0.1", {"port_is_taken": True}, "machine 10.0.0.1: port 6379: is taken. Another Ray runs there"),
+        ("10.0.0.1", {"free": 2**20}, "node 10.0.0.1: disk: got 1 MiB free"),
+        ("10.0.0.3", {"sees_token": False}, "node 10.0.0.3: store /shared/store: is not the head's folder"),
+        ("10.0.0.3", {"versions": {"ray": "1"}}, "node 10.0.0.3: ray: got 1; expected the head's 2. install"),
+    ],
+)
+def test_machines_that_are_not_fit_are_told_before_ray_starts(machine: str, changes: dict[str, Any], says: str) -> None:
+    answers = {
+        "health-check": "EUREKA down\n",
+        f"you@{machine} /opt/eureka/bin/python - ": answer(**{**MACHINE, **changes}),
+        "bin/python - ": answer(**MACHINE),
+    }
+    unfit = launcher(OWN, answers)
+    with pytest.raises(OrchestratorError) as raised:
+        unfit.up()
+    assert str(raised.value).startswith(f"lab: {says}")
+    assert not any("ray up" in call for call in calls(unfit))
+
+
+def test_no_accelerator_where_one_is_asked_for_is_told_before_ray_starts() -> None:
+    answers = {"health-check": "EUREKA down\n", "bin/python - ": answer(**MACHINE)}
+    with pytest.raises(OrchestratorError, match=r"^lab: workers.gpus: got 1; expected 0 on machines without"):
+        launcher(OWN.replace("gpus: 0", "gpus: 1"), answers).up()
+    launcher(OWN.replace("gpus: 0", "gpus: 1"), {**answers, "bin/python - ": answer(**{**MACHINE, "gpus": 1})}).up()
+
+
+def test_a_machine_without_the_environment_is_told_before_ray_starts() -> None:
+    with pytest.raises(OrchestratorError, match=r"^lab: machine 10.0.0.1: /opt/eureka/bin/python: does not run; make"):
+        launcher(OWN, {"health-check": "EUREKA down\n"}).up()
+
+
+def test_a_machine_says_what_it_has(tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        first = examine(str(tmp_path / "a store"), token="t", port=port, leaves=True)
+    assert first["port_is_taken"]
+    assert first["sees_token"]
+    assert (tmp_path / "a store" / "t").exists()
+    other = examine(str(tmp_path / "another"), token="t", port=port, leaves=False)
+    assert not other["port_is_taken"]
+    assert not other["sees_token"]
+    (tmp_path / "file").touch()
+    assert examine(str(tmp_path / "file" / "store"), token="t", port=0, leaves=True)["refused"]
+    assert other["versions"]["python"] == sys.version.split()[0]
 
 
 def test_a_sweep_goes_to_nodes_that_are_fit_only() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from orchestrator.clusters.head import unfit
+from orchestrator.clusters.fitness import unfit
 from orchestrator.clusters.shell import CommandFailed, Local, failure
 
 HERE = {"versions": {"python": "3.11.7", "ray": "2.60.0"}, "sees_token": True, "free": 2**40}
@@ -32,6 +34,11 @@ SITUATIONS = {
     "an unknown instance type": (
         "An error occurred (InvalidParameterValue) when calling RunInstances: Invalid value 'g9.x' for instance type",
         "check the instance type",
+    ),
+    "an unknown instance type, as Ray's log has it": (
+        "2026-11-21 15:35:33,500\tWARN node_provider.py:487 -- create_instances: Attempt failed with An error "
+        "occurred (InvalidInstanceType.NotFound) when calling the RunInstances operation (reached max retries)",
+        "no such machine there (create_instances: Attempt failed",
     ),
     "no capacity": ("An error occurred (InsufficientInstanceCapacity) when calling RunInstances", "try another zone"),
     "no such partition": ("sbatch: error: invalid partition specified: gpu", "`sinfo` lists them"),
@@ -63,6 +70,17 @@ def test_a_failing_command_tells_its_last_line() -> None:
     with pytest.raises(CommandFailed, match=r"bash -c: failed with code 3: at last$"):
         Local().run(["bash", "-c", "echo at first; echo at last >&2; exit 3"])
     assert Local().run(["cat"], stdin="a") == "a"
+
+
+def test_much_that_an_unknown_failure_said_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EUREKA_CACHE", str(tmp_path))
+    with pytest.raises(CommandFailed, match=r"bash -c: failed with code 3: 20; all it said is in (\S+)$") as raised:
+        Local().run(["bash", "-c", "seq 20; exit 3"])
+    path = Path(str(raised.value).rpartition(" ")[2])
+    assert path.read_text().splitlines() == [str(n) for n in range(1, 21)]
+    assert path.stat().st_mode & 0o077 == 0
+    with pytest.raises(CommandFailed, match=r"a disk is full .*another store$"):
+        Local().run(["bash", "-c", "seq 20; echo No space left on device; exit 3"])
 
 
 def test_nodes_that_are_not_fit_are_told_one_by_one() -> None:

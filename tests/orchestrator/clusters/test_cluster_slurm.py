@@ -13,6 +13,7 @@ from cluster_files import SWEEP, FakeShell, job, load_text
 
 from analysis.store import Store
 from orchestrator.clusters.over_slurm import OverSlurm
+from orchestrator.clusters.sbatch import LEAVE
 from orchestrator.clusters.ship import code_digest, code_files, ship_code
 
 TEXT = """
@@ -94,6 +95,22 @@ def test_a_cancelled_or_preempted_job_saves_and_does_not_queue_itself(home: Path
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 130
     assert not (home / "scontrol-calls").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "worker"),
+    [
+        ("kill -USR1 $$", "touch began"),
+        ("", "kill -USR1 $$; sleep 5"),
+        ("trap 'child=; leave' EXIT; (sleep 0.2; kill -TERM $$) &", "trap 'exit 130' USR1; sleep 5 & wait"),
+    ],
+    ids=["before the worker", "before it listens", "while it trains"],
+)
+def test_a_signal_at_any_moment_is_heard(tmp_path: Path, told: str, worker: str) -> None:
+    script = f'set -u\n{LEAVE}\n{told}\ntrain bash -c "$1"\nexit "$code"\n'
+    done = subprocess.run(["bash", "-c", script, "job", worker], cwd=tmp_path, timeout=30, check=False)
+    assert done.returncode == 130
+    assert not (tmp_path / "began").exists()
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])

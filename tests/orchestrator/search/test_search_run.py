@@ -300,3 +300,52 @@ def test_a_space_that_makes_no_runs_ends_the_search(tmp_path: Path, monkeypatch:
         OrchestratorError, match=r"5 points in a row make no run; the last: makes no run: .*median_steps"
     ):
         search(small_search(tmp_path, text=text), tmp_path / "store")
+
+
+def test_a_boundary_that_comes_back_to_a_point_spends_its_budget_on_it(tmp_path: Path) -> None:
+    text = search_text("""\
+  name: boundary
+  space: {optim.lr: {log_range: [1.0e-5, 1.0e-1]}}
+  objective: {p_eureka: {by_step: 50}}
+  configs: 28
+  batch: 4
+  options: {start: 8}""").replace("3 - 4 * (log10(optim.lr) + 3)**2", "200 * (log10(optim.lr) + 3)")
+    outcome = search(small_search(tmp_path, "replicates=1", text=text), tmp_path / "store")
+    rows = trials(tmp_path / "store")
+    assert (len(rows), outcome.trained) == (28, 28)  # a point that comes again has seeds of its own
+    assert len({row["config_id"] for row in rows}) < 28
+
+
+def test_a_boundary_begins_with_the_points_that_are_stored(tmp_path: Path) -> None:
+    store, head = tmp_path / "store", TEXT[: TEXT.index("search:\n")].replace("4 * (log10", "20 * (log10")
+    axes = "axes: {optim.lr: {log_range: [1.0e-5, 1.0e-1], points: 12}}"
+    grid = f"{head}{axes}\nreplicates: 1\nstop: {{after_event_steps: 5}}\n"
+    run_sweep(small_search(tmp_path, name="grid", text=grid), store_path=store, launcher="inline")
+    line = """\
+  name: boundary
+  space: {optim.lr: {log_range: [1.0e-5, 1.0e-1]}}
+  objective: {p_eureka: {by_step: 50}}
+  configs: 6
+  options: {start: 8}
+  warm_start: true"""
+    text = search_text(line).replace("4 * (log10", "20 * (log10")
+    sweep = small_search(tmp_path, "replicates=1", text=text)
+    outcome = search(sweep, store)
+    assert outcome.trials == {"complete": 6, "failed": 0, "running": 0, "warm": 12}
+    search(sweep, tmp_path / "cold")
+    asked, cold = (
+        {row["param:optim.lr"] for row in trials(at) if not row["warm"]} for at in (store, tmp_path / "cold")
+    )
+    assert len(asked & cold) <= 1  # who knows nothing begins with an even spread
+    again = search(sweep, store)
+    assert (again.trained, again.trials) == (0, outcome.trials)
+
+
+def test_seeds_that_are_stored_need_no_warm_start(tmp_path: Path) -> None:
+    text = search_text("""\
+  name: replicates
+  space: {optim.lr: [1.0e-3, 1.0e-2]}
+  objective: {p_eureka: {by_step: 50}}
+  warm_start: true""")
+    with pytest.raises(BadRequest, match=r"small.yaml:\d+: search.warm_start: got true; expected false"):
+        small_search(tmp_path, text=text)

@@ -11,6 +11,7 @@ import optuna
 import pytest
 from searches import ask_and_tell, open_book, search_text, small_search, space_of
 
+from analysis.appended import Appended, check_appended
 from orchestrator.errors import BadRequest
 from orchestrator.search.objectives import Score
 from orchestrator.search.space import Space
@@ -136,6 +137,34 @@ def test_a_torn_last_line_and_a_dead_writers_lock_are_settled(space: Space, tmp_
     again.close()
     assert journal.read_bytes().startswith(whole)
     assert open_and_count(journal) == 3
+
+
+def test_a_study_that_lost_what_was_written_is_refused_in_one_line(space: Space, tmp_path: Path) -> None:
+    book = open_book(tmp_path / "s", space)
+    ask_and_tell(book, VALUES[:2])
+    book.close()
+    journal = tmp_path / "s" / "study.journal"
+    whole = journal.read_bytes()
+    last_line = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for damaged in (whole[:last_line], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]):
+        journal.write_bytes(damaged)
+        with pytest.raises(BadRequest, match=r"study\.journal: not readable .*`eureka doctor --repair` sets it aside"):
+            open_book(tmp_path / "s", space)
+        assert journal.read_bytes() == damaged
+    journal.write_bytes(whole)
+    open_book(tmp_path / "s", space).close()
+
+
+def test_a_line_that_somebody_else_left_half_written_is_no_damage(space: Space, tmp_path: Path) -> None:
+    journal = tmp_path / "s" / "study.journal"
+    book = open_book(tmp_path / "s", space)
+    with journal.open("ab") as handle:
+        handle.write(b'{"op_code": 4, "wor')
+    check_appended(journal)
+    Appended(journal).grown()
+    book.close()
+    open_book(tmp_path / "s", space).close()
+    assert check_appended(journal)
 
 
 def open_and_count(journal: Path) -> int:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from workloads.seen import Seen
 from workloads.streams import generator
@@ -77,6 +78,76 @@ def test_answers_behind_values_are_not_scored_and_the_last_point_tells_accuracy(
     found = TASK.objective(output, data)
     assert found["accuracy"].item() == pytest.approx(0.0, abs=1e-6)
     assert found["loss"].item() == pytest.approx(data["y"][..., -1, 0].square().mean().item() / 6 / 3, rel=1e-5)
+
+
+TAUGHT = InContextRegression(dim=4, points=9, curriculum_steps=10, first_dim=2, first_points=4)
+
+
+def taught(*, first_step: int) -> dict[str, torch.Tensor]:
+    rng = generator(3, "batches", device=CPU)
+    return TAUGHT.sample_from({}, rng, first_step=first_step, steps=16, batch=64)
+
+
+def test_a_curriculum_gains_a_coordinate_and_two_points_every_so_many_steps():
+    data = taught(first_step=5)
+    for step in range(16):
+        dim, points = [(2, 4), (3, 6), (4, 8)][(5 + step) // 10]
+        x, y = data["x"][step], data["y"][step]
+        shown = x[:, 0::2].abs().amax(0) > 0  # (points, coordinates)
+        assert shown[:points, :dim].all()
+        assert not shown[points:].any()
+        assert not shown[:, dim:].any()
+        assert (data["dims"][step] == dim).all()
+        assert data["asked"][step].sum(-1).eq(points).all()
+        assert y[:, 0 : 2 * points : 2].abs().min() > 0
+        assert (y[:, 2 * points - 1 :] == 0).all()
+    last = taught(first_step=1000)
+    assert (last["dims"] == 4).all()
+    assert last["asked"].all()
+    assert torch.equal(last["x"], sample_of(TAUGHT)["x"])  # in the end, what probes are shown
+
+
+def test_without_a_curriculum_steps_change_nothing():
+    rng = generator(3, "batches", device=CPU)
+    found, wanted = TASK.sample_from({}, rng, first_step=9, steps=16, batch=64), sample_of()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_curriculums_errors_are_those_of_its_points_and_coordinates_alone():
+    data = {name: values[7:8] for name, values in taught(first_step=0).items()}  # two coordinates, four points
+    values = data["y"][0, :, 0:7:2, 0]
+    output = data["y"].clone()
+    output[..., 8:, :] = 99.0  # nothing is asked there
+    found = TAUGHT.objective(output, data)
+    assert (found["loss"].item(), found["accuracy"].item()) == (0.0, 1.0)
+    found = TAUGHT.objective(torch.zeros_like(output), data)
+    assert found["loss"].item() == pytest.approx(values.square().mean().item() / 2, rel=1e-5)
+    assert found["accuracy"].item() == pytest.approx(0.0, abs=1e-6)
+    best = least_squares(data["x"][..., 0::2, :], data["y"][..., 0::2, 0])
+    answers = torch.zeros_like(data["y"])
+    answers[..., 0::2, 0] = best + 0.3
+    gap = TAUGHT.measures(Seen(again=lambda x: answers), data)["least_squares_gap"]
+    assert gap.item() == pytest.approx(0.09 / 2, rel=1e-4)
+
+
+def test_zero_costs_one_throughout_a_curriculum():
+    for first_step in (0, 10, 1000):
+        data = taught(first_step=first_step)
+        squares = [
+            TAUGHT.objective(
+                torch.zeros_like(data["y"][step : step + 1]), {n: v[step : step + 1] for n, v in data.items()}
+            )
+            for step in range(16)
+        ]
+        mean = sum(each["loss"].item() for each in squares) / 16
+        assert mean == pytest.approx(TAUGHT.levels().loss_plateau, abs=0.15)
+
+
+@pytest.mark.parametrize(("first_dim", "first_points"), [(5, 4), (2, 10)])
+def test_a_curriculum_that_begins_beyond_its_end_is_refused(first_dim: int, first_points: int):
+    with pytest.raises(ValidationError, match="first_dim and first_points of at most dim and points"):
+        InContextRegression(dim=4, points=9, curriculum_steps=10, first_dim=first_dim, first_points=first_points)
 
 
 def test_measures_are_the_distance_from_least_squares_and_attention_on_points():

@@ -1,0 +1,143 @@
+"""A store in a folder, on a local or shared file system: a lock, a journal, and renames.
+
+    STORE/.lock       held by whoever adds to the ledger (`flock`, which NFS has from version 4 on)
+    STORE/.pending    the journal: which block is being added, and which it replaces
+
+A block's curves and digests are renamed into place first, its ledger file last: that is the commit. Whoever takes the
+lock next finishes or removes what a killed writer left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.errors import StoreError
+from analysis.files import names_in, read_json, write_json
+from analysis.locks import held
+from analysis.place import MARKER, OF_BLOCK, PARTS, Stamp, T, strangers
+from analysis.records import journal_record
+
+
+class LocalPlace:
+    """A folder.
+
+    Args:
+        path: of the store.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def make(self, marker: dict[str, Any]) -> None:
+        """Make the folders and the marker."""
+        root, mark = self.path, self.path / MARKER
+        if root.exists() and not root.is_dir():
+            raise StoreError(f"{root}: a file, not a store; give another --store")
+        root.mkdir(parents=True, exist_ok=True)
+        others = strangers(root)
+        if others and not mark.exists():
+            raise StoreError(f"{root}: not a store, and not empty ({others[0]} …); give another --store")
+        with (root / ".lock").open("a"):
+            pass
+        if not mark.exists():
+            write_json(mark, marker)
+        for part in PARTS:
+            (root / part).mkdir(exist_ok=True)
+
+    def holds_any(self) -> bool:
+        """Whether there is a file, or a folder with anything in it that no store has before its marker."""
+        return bool(strangers(self.path)) if self.path.is_dir() else self.path.exists()
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Ledger files by name, with size and time."""
+        found: dict[str, Stamp] = {}
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.path / "runs") as entries:
+            for entry in entries:
+                if entry.name.endswith(".parquet") and entry.name[0] != ".":
+                    with contextlib.suppress(FileNotFoundError):
+                        about = entry.stat()
+                        found[entry.name.removesuffix(".parquet")] = (about.st_size, about.st_mtime_ns)
+        return dict(sorted(found.items()))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock; first settle what a killed writer left."""
+        journal = self.path / ".pending"
+        with held(self.path / ".lock"):
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    pending = journal_record(read_json(journal), path=journal)
+                except StoreError:
+                    self._settle_unread()
+                else:
+                    self._settle(pending["block"], pending["replaces"])
+            yield
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """Once, with the lock held."""
+        with self.locked():
+            return work()
+
+    def fence(self) -> None:
+        """Nothing: a turn is over when the lock is free."""
+
+    def publish(self, block: str, *, write: Callable[[], None], replaces: Sequence[str] = ()) -> None:
+        """Note the block in the journal, write, and clear the journal."""
+        write_json(self.path / ".pending", {"block": block, "replaces": list(replaces)})
+        write()
+        self._settle(block, replaces)
+
+    def retire(self, block: str) -> None:
+        """Remove a block's files, that of the ledger first."""
+        self._drop(block, OF_BLOCK)
+
+    def drop_drafts(self, *, older_s: float) -> None:
+        """Remove files that were being written aside, and digests of blocks that are not in the ledger."""
+        for path in self.path.rglob(".*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > older_s:
+                    path.unlink()
+        known = set(self.stamps())
+        for name in names_in(self.path / "digests"):  # they can be made again from curves that are in the ledger
+            if name.removesuffix(".parquet") not in known:
+                (self.path / "digests" / name).unlink(missing_ok=True)
+
+    def leftovers(self, *, older_s: float) -> list[str]:
+        """Curves and digests of no ledger file; whatever their age, since they are only put with the lock held."""
+        known = set(self.stamps())
+        found = []
+        for part, what in (("metrics", "; its rows are no one's"), ("digests", "")):
+            there = [name for name in names_in(self.path / part) if name.endswith(".parquet")]
+            strays = [name for name in there if name.removesuffix(".parquet") not in known]
+            found += [f"{part}/{name}: belongs to no ledger file{what}" for name in strays]
+        return found
+
+    def _settle(self, block: str, replaces: Sequence[str]) -> None:
+        """Keep a block whose ledger file is in place, remove one without; then clear the journal."""
+        if self._file("runs", block).exists():
+            for old in replaces:
+                self._drop(old, OF_BLOCK)
+        else:
+            self._drop(block, OF_BLOCK[1:])
+        (self.path / ".pending").unlink(missing_ok=True)
+
+    def _settle_unread(self) -> None:
+        """With a journal that cannot be read: curves of no ledger file were not committed; `doctor` tells the rest."""
+        known = set(self.stamps())
+        for part in OF_BLOCK[1:]:
+            for name in names_in(self.path / part):
+                if name.removesuffix(".parquet") not in known:
+                    (self.path / part / name).unlink(missing_ok=True)
+        (self.path / ".pending").unlink(missing_ok=True)
+
+    def _drop(self, block: str, parts: Sequence[str]) -> None:
+        for part in parts:
+            self._file(part, block).unlink(missing_ok=True)
+
+    def _file(self, part: str, block: str) -> Path:
+        return self.path / part / f"{block}.parquet"
