@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import StoreError
-from analysis.object_path import File
+from analysis.places.object_path import File
 from analysis.schema import DIGESTS, METRICS, METRICS_KEYS, RUNS, Column
 
 STATUSES = ("finished", "diverged", "failed")

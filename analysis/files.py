@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from analysis import checksums
 from analysis.conform import check_schema, check_table
 from analysis.errors import StoreError
-from analysis.object_path import File, ObjectPath
+from analysis.places.object_path import File, ObjectPath
 from analysis.vouched import bare, opened, unreadable
 from analysis.vouched import plainly as plainly  # noqa: PLC0414  # others have it from here
 

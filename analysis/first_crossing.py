@@ -15,7 +15,7 @@ from analysis import frames
 from analysis.bins import is_current
 from analysis.errors import StoreError
 from analysis.files import read_parquet
-from analysis.object_path import File
+from analysis.places.object_path import File
 from analysis.store import Store
 
 _COLUMNS = ["run_id", "metric", "at_step", "value"]

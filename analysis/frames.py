@@ -12,7 +12,7 @@ from analysis.bins import BIN_STEPS, digest_rows, is_current
 from analysis.digest import DIGEST_SCHEMA, require_metric
 from analysis.errors import StoreError
 from analysis.files import read_parquet, read_schema
-from analysis.object_path import File, fetch
+from analysis.places.object_path import File, fetch
 from analysis.store import Store
 from analysis.vouched import DOCTOR, verified
 

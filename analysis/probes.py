@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from analysis.errors import StoreError
 from analysis.files import made, names_in, plainly, read_parquet, write_parquet
-from analysis.object_path import File, fetch
+from analysis.places.object_path import File, fetch
 from analysis.schema import Column, schema
 
 PROBES = (

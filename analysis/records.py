@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from analysis.errors import StoreError
-from analysis.object_path import File
+from analysis.places.object_path import File
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a block, a sweep, a run: a part of a path, and no way out of it
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis.errors import StoreError
 from analysis.files import made, names_in, plainly, read_arrays, write_arrays
-from analysis.object_path import File
+from analysis.places.object_path import File
 from analysis.records import named
 
 

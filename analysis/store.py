@@ -49,9 +49,9 @@ from analysis.files import (
     write_json,
     write_parquet,
 )
-from analysis.object_path import File, fetch
-from analysis.place import MARKER as _MARKER
-from analysis.place import Stamp, T, place_of
+from analysis.places.object_path import File, fetch
+from analysis.places.place import MARKER as _MARKER
+from analysis.places.place import Stamp, T, place_of
 from analysis.probes import Probes
 from analysis.records import cohort_record, named, sweep_record
 from analysis.schema import RUNS, SCHEMA_VERSION, schema, spec_column, unify
@@ -77,6 +77,8 @@ class Store:
         self.place = place_of(str(path), waits=waits)
         self.path: File = self.place.path
         marker = self.path / _MARKER
+        if isinstance(self.path, Path) and self.path.is_file():
+            raise StoreError(f"{self.path}: a file, not a store; give another --store")
         if not isinstance(self.path, Path):
             self.stamps()  # says what is wrong where the bucket cannot be read at all
         try:
@@ -208,8 +210,8 @@ class Store:
                 block = new_block()
                 stamp = {"block": block, "ended_at": datetime.now(UTC), "schema_version": SCHEMA_VERSION}
                 ledger = runs_rows([{**row, **stamp} for row in fresh.values()], types=types)
-                wanted = [table for table in curves if table["run_id"][0].as_py() in fresh]
-                self.write_block(block, ledger, wanted)
+                curve_of = {table["run_id"][0].as_py(): table for table in curves}  # each once, whatever was handed in
+                self.write_block(block, ledger, [curve_of[run] for run in fresh if run in curve_of])
                 self.statuses()
             return list(fresh)
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.bins import is_current
-from analysis.block_promises import DRAFT_S
 from analysis.errors import StoreError
 from analysis.files import count_rows, read_parquet, read_schema
-from analysis.invariants import examine
+from analysis.integrity.block_promises import DRAFT_S
+from analysis.integrity.invariants import examine
 from analysis.kept_events import move_blocks
 from analysis.schema import unify
 from analysis.store import Store, new_block

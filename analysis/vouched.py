@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from analysis import checksums
 from analysis.errors import StoreError
-from analysis.object_path import File, forget_copies
+from analysis.places.object_path import File, forget_copies
 
 SMALL = 1 << 20  # bytes; a smaller file is read at once, and then checked and parsed in memory
 UNREADABLE = (OSError, pa.ArrowException, ValueError, MemoryError)  # what pyarrow says of a damaged file

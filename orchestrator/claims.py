@@ -22,7 +22,7 @@ from types import TracebackType
 
 from analysis.errors import StoreError
 from analysis.files import made, read_json, write_json
-from analysis.object_path import File
+from analysis.places.object_path import File
 from analysis.store import Store
 
 LEASE_S = 60.0

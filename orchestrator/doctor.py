@@ -45,7 +45,7 @@ def examine(
         dry_run: only say what would be mended.
         note: told how far the check has come, every few seconds.
     """
-    from analysis.place import is_there
+    from analysis.places.place import is_there
     from workloads.code_files import compiler
 
     versions = {"python": platform.python_version(), "processors": str(usable_cores())}
@@ -81,9 +81,9 @@ def lines(record: dict[str, Any], *, dry_run: bool) -> Iterator[str]:
 
 def _of_store(store: str, *, repair: bool, dry_run: bool, note: Callable[[str], None]) -> dict[str, Any]:
     from analysis.errors import StoreError
-    from analysis.invariants import examine as look
-    from analysis.mend import mend, mend_marker
-    from analysis.place import MARKER, place_of
+    from analysis.integrity.invariants import examine as look
+    from analysis.integrity.mend import mend, mend_marker
+    from analysis.places.place import MARKER, place_of
     from analysis.store import Store
 
     mended: list[str] = []
@@ -119,7 +119,7 @@ def _of_store(store: str, *, repair: bool, dry_run: bool, note: Callable[[str], 
 def _notes(store: Store, *, unverified: dict[str, int]) -> Iterator[str]:
     """What is no broken promise, and still worth knowing."""
     from analysis.errors import StoreError
-    from analysis.mend import DAMAGED
+    from analysis.integrity.mend import DAMAGED
 
     if unverified:
         listed = ", ".join(f"{number:,} in {part}" for part, number in sorted(unverified.items()))

@@ -19,7 +19,7 @@ from typing import Any
 
 from analysis.errors import StoreError
 from analysis.files import read_json, write_json
-from analysis.object_path import File
+from analysis.places.object_path import File
 from analysis.store import Store
 from orchestrator.progress import ProgressView, Snapshot
 

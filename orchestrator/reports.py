@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import BadRequest
 
 if TYPE_CHECKING:
-    from analysis.object_path import File
+    from analysis.places.object_path import File
     from analysis.store import Store
 
 

@@ -7,7 +7,7 @@ be refreshed every second; what estimates use is the detector's word, which `jud
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +119,7 @@ def store_or_none(path: str) -> Store | None:
     Raises:
         StoreError: something is there, and it is not a store.
     """
-    from analysis.place import is_there
+    from analysis.places.place import is_there
 
     return open_store(path) if is_there(path) else None
 
@@ -197,30 +197,28 @@ def standing(
         events=sum(row["online_event_step"] is not None for row in rows),
         failures=tuple(reasons.most_common()),
         is_open=bool(record.get("open")),
-        progress=progress_of(record, rows=rows, under_way=under_way, word=word) if planned else None,
+        progress=with_work(of_ended(record, rows=rows), under_way=under_way, word=word) if planned else None,
     )
 
 
-def progress_of(
-    record: Mapping[str, Any],
-    *,
-    rows: Sequence[Mapping[str, Any]],
-    under_way: Sequence[int],
-    word: Mapping[str, Any] | None,
-) -> Progress:
-    """How much of a sweep's training is done.
+def of_ended(record: Mapping[str, Any], *, rows: Sequence[Mapping[str, Any]]) -> Progress:
+    """What the runs that ended are of a sweep's training.
 
     Args:
         record: what `Sweep.record` gave.
-        rows: ledger rows of its runs that ended, with `steps` and `budget.steps` as far as they are known.
-        under_way: saved steps of runs that have not ended [steps].
-        word: as for `standing`.
+        rows: ledger rows of those runs, with `steps` and `budget.steps` as far as they are known.
     """
-    done = sum(row.get("steps") or 0 for row in rows) + sum(under_way)
+    ended = sum(row.get("budget.steps") or row.get("steps") or 0 for row in rows)
+    done = sum(row.get("steps") or 0 for row in rows)
+    return Progress(steps_done=done, steps_left=max(0, round(budget_steps(record) - ended)))
+
+
+def with_work(progress: Progress, *, under_way: Iterable[int], word: Mapping[str, Any] | None) -> Progress:
+    """The same with the saved steps of runs under way [steps]; what a command that trains says goes before budgets."""
+    steps = sum(under_way)
+    done = progress.steps_done + steps
     if word is None or word.get("is_lost"):
-        whole = budget_steps(record)
-        ended = sum(row.get("budget.steps") or row.get("steps") or 0 for row in rows)
-        return Progress(steps_done=done, steps_left=max(0, round(whole - ended) - sum(under_way)))
+        return replace(progress, steps_done=done, steps_left=max(0, progress.steps_left - steps))
     left = max(0, round(_number(word, "run_steps_total_estimate") - _number(word, "run_steps_done")))
     seconds = None if word.get("seconds_left") is None else _number(word, "seconds_left")
     pace = _number(word, "run_steps_per_s") or None

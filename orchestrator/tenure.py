@@ -19,8 +19,8 @@ from pathlib import Path
 
 from analysis.errors import StoreError
 from analysis.files import made, plainly
-from analysis.object_lock import LEASE_S, Lock
-from analysis.object_path import ObjectPath
+from analysis.places.object_lock import LEASE_S, Lock
+from analysis.places.object_path import ObjectPath
 from analysis.store import Store
 from orchestrator.errors import BadRequest
 

@@ -40,7 +40,7 @@ def submit(request: Mapping[str, Any]) -> dict[str, Any]:
         request: `store`, `sweep`, `text` of its file, `command` with FILE in the file's place, `variables`, `ships`;
             `variables_file`, where more of them were put.
     """
-    from analysis.place import local_path
+    from analysis.places.place import local_path
     from analysis.store import Store
 
     secret = _handed_over(request.get("variables_file", ""))

@@ -12,7 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
-from analysis.place import local_path
+from analysis.places.place import local_path
 from analysis.store import Store
 from orchestrator.clusters.job import Job, sweep_command
 from orchestrator.clusters.rendered import Rendered

@@ -15,7 +15,7 @@ import polars as pl
 
 from analysis.errors import StoreError
 from analysis.files import read_arrays, read_schema
-from analysis.object_path import File
+from analysis.places.object_path import File
 from analysis.schema import METRICS_KEYS
 from analysis.store import Store
 from analysis.vouched import verified

@@ -19,7 +19,7 @@ from analysis.digest import DIGEST_SCHEMA
 from analysis.errors import AnalysisError, StoreError
 from analysis.files import read_parquet, read_schema
 from analysis.kept_events import kept_events
-from analysis.place import Stamp
+from analysis.places.place import Stamp
 from analysis.schema import RUNS, schema
 from analysis.store import Store
 from analysis.vouched import verified

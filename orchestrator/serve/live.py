@@ -22,14 +22,14 @@ from analysis.digest import DIGEST_SCHEMA
 from analysis.errors import AnalysisError, StoreError
 from analysis.estimate import config_table
 from analysis.files import read_arrays, read_json
-from analysis.object_path import File
+from analysis.places.object_path import File
 from analysis.store import Store
 from analysis.study import Study, study_of
 from analysis.usual import DEFAULT_DETECTOR, judge_of
 from orchestrator import published
 from orchestrator.errors import BadRequest
 from orchestrator.serve.ledger import Ledger
-from orchestrator.status import LEDGER_COLUMNS, Standing, chosen_sweeps, standing
+from orchestrator.status import LEDGER_COLUMNS, Standing, chosen_sweeps, standing, with_work
 
 FIRST_S, WAIT_S = 1.0, 0.3  # a request waits so long for the first news, and for later ones, then takes what there is
 REST = 4.0  # a view that took t seconds to make is left as it is for so many t
@@ -185,9 +185,12 @@ class Live:
         done = set(before.runs.filter(pl.col("run_id").is_in(list(saved)))["run_id"])
         own = {run: step for run, step in saved.items() if run in wanted and run not in done}
         waiting = before.standing.planned - before.standing.done - len(own)
+        progress = before.standing.progress
+        if progress is not None:
+            progress = with_work(progress, under_way=own.values(), word=word)
         return replace(
             before,
-            standing=replace(before.standing, begun=len(own), waiting=waiting),
+            standing=replace(before.standing, begun=len(own), waiting=waiting, progress=progress),
             word=word,
             saved=own,
             members=wanted,

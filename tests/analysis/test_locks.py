@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from analysis.errors import StoreError
-from analysis.locks import held
+from analysis.places.locks import held
 
 HOLDS = """
 import sys, time
 from pathlib import Path
-from analysis.locks import held
+from analysis.places.locks import held
 with held(Path(sys.argv[1])):
     print("in", flush=True)
     time.sleep(600)

@@ -21,8 +21,8 @@ from analysis.appended import Appended, sum_path
 from analysis.detect import stored_events
 from analysis.errors import StoreError
 from analysis.files import read_parquet, write_json, write_parquet
-from analysis.invariants import examine
-from analysis.mend import mend, mend_marker
+from analysis.integrity.invariants import examine
+from analysis.integrity.mend import mend, mend_marker
 from analysis.probes import PROBES
 from analysis.schema import schema
 from analysis.store import Store

@@ -17,18 +17,18 @@ import pytest
 from buckets import KEYS, THERE, UNSET, Gate, answer, environment, gateway, make_bucket
 from ledger import TYPES, curve_of, row
 
-import analysis.bucket
-import analysis.object_lock
-import analysis.object_path
+import analysis.places.bucket
+import analysis.places.object_lock
+import analysis.places.object_path
 from analysis import frames
-from analysis.bucket import Bucket, bucket_of
 from analysis.errors import StoreError
-from analysis.invariants import examine
-from analysis.mend import mend
-from analysis.object_lock import LEASE_S, Lock
-from analysis.object_log import WHOLE_EVERY
-from analysis.object_path import ObjectPath
-from analysis.place import is_there
+from analysis.integrity.invariants import examine
+from analysis.integrity.mend import mend
+from analysis.places.bucket import Bucket, bucket_of
+from analysis.places.object_lock import LEASE_S, Lock
+from analysis.places.object_log import WHOLE_EVERY
+from analysis.places.object_path import ObjectPath
+from analysis.places.place import is_there
 from analysis.schema import PROVENANCE
 from analysis.store import Store
 from analysis.upkeep import check, compact
@@ -52,7 +52,7 @@ def gate(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
             monkeypatch.setenv(name, value)
         for name in UNSET:
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(analysis.bucket, "PAUSE_S", 0.01)
+        monkeypatch.setattr(analysis.places.bucket, "PAUSE_S", 0.01)
         bucket_of.cache_clear()
         yield gate
     bucket_of.cache_clear()
@@ -225,10 +225,10 @@ def test_who_meets_a_merge_follows_it(store: Store, monkeypatch: pytest.MonkeyPa
         if key.startswith("runs/") and not merged:
             merged.append(key)
             compact(store)  # between the log and what it names
-            analysis.object_path._copies.cache_clear()  # as in a process of its own
+            analysis.places.object_path._copies.cache_clear()  # as in a process of its own
         return read(self, key)
 
-    analysis.object_path._copies.cache_clear()
+    analysis.places.object_path._copies.cache_clear()
     monkeypatch.setattr(Bucket, "read", interrupted)
     if does == "read":
         assert later.runs_table().num_rows == 2
@@ -411,7 +411,7 @@ def test_what_is_wrong_is_one_line_with_the_way_out(
 ) -> None:
     if "no-such" not in address:  # that one the gateway itself has to say
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setattr(analysis.bucket, "FIRST_S", 1.0)
+    monkeypatch.setattr(analysis.places.bucket, "FIRST_S", 1.0)
     for opening in (Store, Store.create):
         bucket_of.cache_clear()
         harm(gate)
@@ -427,8 +427,8 @@ def test_no_credentials_is_one_line(gate: Gate, monkeypatch: pytest.MonkeyPatch,
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{gate.port}")
-    monkeypatch.setattr(analysis.bucket, "FIRST_S", 0.5)
-    monkeypatch.setattr(analysis.bucket, "REQUEST_S", 1.0)
+    monkeypatch.setattr(analysis.places.bucket, "FIRST_S", 0.5)
+    monkeypatch.setattr(analysis.places.bucket, "REQUEST_S", 1.0)
     with pytest.raises(StoreError) as refusal:
         Store("s3://bucket/x")
     assert "\n" not in str(refusal.value)
@@ -461,8 +461,8 @@ def test_a_store_in_a_folder_imports_nothing_of_buckets(tmp_path: Path) -> None:
     code = f"import sys; from analysis.store import Store; Store.create({str(tmp_path / 's')!r}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert loaded.isdisjoint({"obstore", "boto3", "analysis.bucket", "analysis.object_place"})
-    assert "analysis.local_place" in loaded
+    assert loaded.isdisjoint({"obstore", "boto3", "analysis.places.bucket", "analysis.places.object_place"})
+    assert "analysis.places.local_place" in loaded
 
 
 # -- the lock, on which nothing that must be right rests ---------------------------------------
@@ -483,7 +483,7 @@ def test_a_lock_is_held_by_one_and_handed_on(store: Store) -> None:
 def test_a_silent_holders_lock_runs_out_and_a_beating_ones_does_not(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(analysis.object_lock, "_is_gone", lambda found: False)
+    monkeypatch.setattr(analysis.places.object_lock, "_is_gone", lambda found: False)
     folder, now = store.path / "lock", [0.0]
     assert isinstance(folder, ObjectPath)
     silent, other = Lock(folder, clock=lambda: now[0]), Lock(folder, clock=lambda: now[0])
@@ -504,8 +504,8 @@ def test_the_lock_of_a_process_that_has_ended_here_is_free_at_once(store: Store)
     folder = store.path / "lock"
     assert isinstance(folder, ObjectPath)
     code = (
-        "from analysis.bucket import bucket_of; from analysis.object_path import ObjectPath;"
-        "from analysis.object_lock import Lock;"
+        "from analysis.places.bucket import bucket_of; from analysis.places.object_path import ObjectPath;"
+        "from analysis.places.object_lock import Lock;"
         f"assert Lock(ObjectPath(bucket_of({str(store.path)!r})) / 'lock').take()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

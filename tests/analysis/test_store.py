@@ -16,7 +16,7 @@ from ledger import TYPES, curve_of, row
 import analysis.store
 from analysis import frames
 from analysis.errors import StoreError
-from analysis.local_place import LocalPlace
+from analysis.places.local_place import LocalPlace
 from analysis.schema import METRICS, RUNS
 from analysis.store import Store
 from analysis.upkeep import check
@@ -256,3 +256,10 @@ def test_an_unknown_sweep_lists_those_there_are(store: Store) -> None:
     store.save_sweep({"name": "temperature", "runs": [], "yaml": "a: 1"})
     with pytest.raises(StoreError, match="no sweep named 'temprature'; there are: temperature"):
         store.sweep("temprature")
+
+
+def test_a_run_that_is_handed_in_twice_is_written_once(store: Store) -> None:
+    assert commit(store, "a", "b", "a") == ["a", "b"]
+    metrics = pl.read_parquet(store.metrics_paths())
+    assert sorted(metrics["run_id"].to_list()) == ["a"] * 20 + ["b"] * 20
+    assert check(store) == []

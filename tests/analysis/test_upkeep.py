@@ -16,7 +16,7 @@ from ledger import TYPES, curve_of, row
 import analysis.upkeep
 from analysis import frames
 from analysis.files import read_parquet, write_parquet
-from analysis.local_place import LocalPlace
+from analysis.places.local_place import LocalPlace
 from analysis.store import Store
 from analysis.upkeep import check, compact
 

@@ -110,7 +110,7 @@ class Scene:
     def start(self, *more: str, is_shared: bool = False, fuse: int = 0, strike: int = 0) -> Process:
         """Begin the command; what it is to suffer can be laid into its cradle."""
         argv = ["run", str(self.sweep), "--store", self.address, "--launcher", "inline", "--width", "4"]
-        argv += ["--device", "cpu", "--checkpoint-every", "0.3", "--no-report", "--quiet", *more]
+        argv += ["--device", "cpu", "--checkpoint-every", "0.1", "--no-report", "--quiet", *more]
         argv += ["--share"] if is_shared else ["--retry-failed"] * self.is_retried
         more_set = {"lease_s": LEASE_S, "environment": self.environment}
         process = self.forge.begin(argv, store=self.store, fuse=fuse, strike=strike, **more_set)
@@ -127,6 +127,18 @@ class Scene:
         process = self.running()
         wanted = process.trained + rng.randint(1, most)
         wait_until(lambda: process.trained >= wanted or process.is_over, what="the sweep to get under way")
+        self.on_time(process)
+        return process
+
+    def saved(self, rng: Random) -> Process:
+        """A command under way that has saved states.
+
+        Raises:
+            TooLateError: it is done before it has.
+        """
+        process = self.victim(rng)
+        there = lambda: any((self.store / "checkpoints").glob("*.npz"))  # noqa: E731
+        wait_until(lambda: there() or process.is_over, what="states to be saved")
         self.on_time(process)
         return process
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.place import is_there
+from analysis.places.place import is_there
 from analysis.store import Store
 from orchestrator.run import run_sweep
 from orchestrator.sweep import load_sweep

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis import locks
 from analysis.errors import StoreError
+from analysis.places import locks
 from analysis.store import Store
 from orchestrator.claims import Claims
 from orchestrator.errors import BadRequest

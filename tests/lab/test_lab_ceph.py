@@ -16,8 +16,8 @@ from ceph import Ceph, ceph, lacking
 from hosts import ROOT
 from tables import as_bytes, values
 
-from analysis.bucket import bucket_of
-from analysis.place import is_there
+from analysis.places.bucket import bucket_of
+from analysis.places.place import is_there
 from analysis.store import Store
 from analysis.upkeep import check
 from orchestrator.run import run_sweep

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from analysis.bucket import Bucket
+from analysis.places.bucket import Bucket
 from orchestrator.run import run_sweep
 from orchestrator.sweep import load_sweep
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from sweeps import small
 from tables import as_bytes, values
 
-import analysis.bucket
-from analysis.bucket import Bucket, bucket_of
+import analysis.places.bucket
+from analysis.places.bucket import Bucket, bucket_of
 from analysis.store import Store
 from analysis.upkeep import check
 from orchestrator.cli import cli
@@ -44,7 +44,7 @@ def gate(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
             monkeypatch.setenv(name, value)
         for name in UNSET:
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(analysis.bucket, "PAUSE_S", 0.01)
+        monkeypatch.setattr(analysis.places.bucket, "PAUSE_S", 0.01)
         bucket_of.cache_clear()
         yield gate
     bucket_of.cache_clear()

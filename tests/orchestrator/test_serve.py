@@ -18,6 +18,7 @@ from shown_store import HOSTILE, STEPS, add_runs, plan_runs, run_id, shown_store
 
 pytest.importorskip("uvicorn")
 
+from analysis.files import write_json
 from analysis.store import Store
 from analysis.upkeep import compact
 from orchestrator import published
@@ -302,12 +303,12 @@ def test_a_command_that_was_killed_is_told_from_one_that_trains(tmp_path):
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    (folder / published.FILE).write_text(json.dumps({**word, "pid": child}))
+    write_json(folder / published.FILE, {**word, "pid": child})
     assert published.read(folder)["is_lost"] is True
     with served_here(store.path) as url:
         settled(url)
         assert "is gone, last heard" in got(url, "/sweep/shown")[2]
-    (folder / published.FILE).write_text(json.dumps({**word, "host": "elsewhere", "at": time.time() - 3600}))
+    write_json(folder / published.FILE, {**word, "host": "elsewhere", "at": time.time() - 3600})
     assert published.read(folder)["is_lost"] is True
     (folder / published.FILE).write_text("[")
     assert published.read(folder) is None

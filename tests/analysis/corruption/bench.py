@@ -28,12 +28,12 @@ import pyarrow as pa
 
 from analysis import frames
 from analysis.appended import Appended, check_appended, sum_path
-from analysis.block_promises import of_block, unsettled
 from analysis.detect import stored_events
 from analysis.errors import StoreError
-from analysis.file_promises import checkpoints, probes, snapshots, sweeps
 from analysis.files import read_json, write_json
-from analysis.finding import Finding
+from analysis.integrity.block_promises import of_block, unsettled
+from analysis.integrity.file_promises import checkpoints, probes, snapshots, sweeps
+from analysis.integrity.finding import Finding
 from analysis.kept_events import check_events
 from analysis.probes import PROBES
 from analysis.schema import schema

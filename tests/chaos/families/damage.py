@@ -39,7 +39,7 @@ def torn(path: Path, rng: Random) -> None:
 
 
 def saved_states(scene: Scene, rng: Random, *, damage: Damage) -> list[str]:
-    victim = scene.victim(rng, most=200)
+    victim = scene.saved(rng)
     victim.end()
     there = sorted((scene.store / "checkpoints").glob("*.npz"))
     if not there:

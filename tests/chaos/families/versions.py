@@ -18,7 +18,7 @@ Arrays = dict[str, Any]
 
 def rewritten(scene: Scene, rng: Random, *, change: Callable[[Arrays, Random], None]) -> list[str]:
     """Kill the command, rewrite every saved state, and let the next go on."""
-    victim = scene.victim(rng, most=200)
+    victim = scene.saved(rng)
     victim.end()
     found = sorted((scene.store / "checkpoints").glob("*.npz"))
     if not found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.object_path import File
+from analysis.places.object_path import File
 
 Remedy = Literal["retrain", "aside", "remove", "digest", "yaml", "settle", "none"]
 

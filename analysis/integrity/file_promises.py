@@ -12,9 +12,9 @@ import pyarrow as pa
 from analysis.appended import check_appended, sum_path
 from analysis.errors import StoreError
 from analysis.files import read_arrays, read_json, read_parquet
-from analysis.finding import Finding, Remedy
-from analysis.object_path import File
-from analysis.place import MARKER, OF_BLOCK
+from analysis.integrity.finding import Finding, Remedy
+from analysis.places.object_path import File
+from analysis.places.place import MARKER, OF_BLOCK
 from analysis.store import Store
 from analysis.vouched import has_checksum
 

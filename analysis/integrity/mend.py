@@ -19,14 +19,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.block_promises import DRAFT_S
 from analysis.errors import StoreError
-from analysis.file_promises import bare
 from analysis.files import made, read_parquet, write_bytes, write_json
-from analysis.finding import Finding
-from analysis.invariants import examine
-from analysis.object_path import File
-from analysis.place import MARKER, OF_BLOCK
+from analysis.integrity.block_promises import DRAFT_S
+from analysis.integrity.file_promises import bare
+from analysis.integrity.finding import Finding
+from analysis.integrity.invariants import examine
+from analysis.places.object_path import File
+from analysis.places.place import MARKER, OF_BLOCK
 from analysis.schema import SCHEMA_VERSION
 from analysis.store import MARKER as MARKED
 from analysis.store import Store, new_block

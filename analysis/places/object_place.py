@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from analysis.bucket import bucket_of
 from analysis.errors import StoreError
 from analysis.files import write_json
-from analysis.object_errors import BucketError
-from analysis.object_lock import Lock
-from analysis.object_log import Log
-from analysis.object_path import About, ObjectPath
-from analysis.place import MARKER, OF_BLOCK, PARTS, Stamp, T
+from analysis.places.bucket import bucket_of
+from analysis.places.object_errors import BucketError
+from analysis.places.object_lock import Lock
+from analysis.places.object_log import Log
+from analysis.places.object_path import About, ObjectPath
+from analysis.places.place import MARKER, OF_BLOCK, PARTS, Stamp, T
 
 MOST_TURNS = 100
 PAUSE_S = 0.05

@@ -14,7 +14,7 @@ from typing import Any
 
 from analysis.checksums import Damaged, json_bytes, parse_json
 from analysis.errors import StoreError
-from analysis.object_path import ObjectPath, at_once
+from analysis.places.object_path import ObjectPath, at_once
 from analysis.records import is_name
 
 WHOLE_EVERY = 32

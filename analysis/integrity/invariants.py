@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from analysis.block_promises import doubled, of_block, unsettled
-from analysis.file_promises import bare, checkpoints, probes, snapshots, sweeps
-from analysis.finding import Finding
+from analysis.integrity.block_promises import doubled, of_block, unsettled
+from analysis.integrity.file_promises import bare, checkpoints, probes, snapshots, sweeps
+from analysis.integrity.finding import Finding
 from analysis.kept_events import check_events
 from analysis.store import Store
 from analysis.vouched import DOCTOR, forget_checked

@@ -18,8 +18,8 @@ from typing import Any
 
 from analysis.errors import StoreError
 from analysis.files import names_in, read_json, write_json
-from analysis.locks import held
-from analysis.place import MARKER, OF_BLOCK, PARTS, Stamp, T, strangers
+from analysis.places.locks import held
+from analysis.places.place import MARKER, OF_BLOCK, PARTS, Stamp, T, strangers
 from analysis.records import journal_record
 
 

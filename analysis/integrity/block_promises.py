@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from analysis.bins import digest_rows, is_current
 from analysis.errors import StoreError
 from analysis.files import names_in, read_json, read_parquet, read_schema
-from analysis.finding import Finding
-from analysis.object_path import File
-from analysis.place import OF_BLOCK
+from analysis.integrity.finding import Finding
+from analysis.places.object_path import File
+from analysis.places.place import OF_BLOCK
 from analysis.schema import RUNS
 from analysis.store import Store
 from analysis.vouched import whole_groups

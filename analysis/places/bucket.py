@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from analysis.errors import StoreError
-from analysis.object_errors import CREDENTIALS, ENDPOINTS, fault_of
-from analysis.object_path import About
+from analysis.places.object_errors import CREDENTIALS, ENDPOINTS, fault_of
+from analysis.places.object_path import About
 
 T = TypeVar("T")
 SCHEMES = ("s3", "gs", "az")

@@ -22,7 +22,7 @@ from typing import Any
 
 from analysis.checksums import json_bytes, parse_json
 from analysis.errors import StoreError
-from analysis.object_path import ObjectPath
+from analysis.places.object_path import ObjectPath
 
 LEASE_S = 30.0
 BEATS = 6  # in a lease

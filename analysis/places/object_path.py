@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 if TYPE_CHECKING:
-    from analysis.bucket import Bucket
+    from analysis.places.bucket import Bucket
 
 
 CONSTANT = ("runs", "metrics", "digests", "probes")  # parts of a store whose files never change under their names

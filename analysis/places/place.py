@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from analysis.errors import StoreError
-from analysis.object_path import File
+from analysis.places.object_path import File
 
 T = TypeVar("T")
 Stamp: TypeAlias = tuple[int, int]
@@ -82,10 +82,10 @@ def place_of(address: str | os.PathLike[str], *, waits: bool = False) -> Place:
     """
     text = os.fspath(address)
     if is_remote(text):
-        from analysis.object_place import ObjectPlace
+        from analysis.places.object_place import ObjectPlace
 
         return ObjectPlace(text, waits=waits)
-    from analysis.local_place import LocalPlace
+    from analysis.places.local_place import LocalPlace
 
     return LocalPlace(local_path(text))
 
