@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from analysis.places.place import is_remote
 from orchestrator.clusters.spec import ClusterSpec
 from orchestrator.errors import BadRequest, quoted
 from orchestrator.yaml_source import Place, Source, parse, read_text
@@ -91,22 +92,31 @@ def _check_parts(spec: ClusterSpec, *, source: Source) -> None:
 
 
 def _check_store(spec: ClusterSpec, *, source: Source) -> None:
-    if "://" in spec.store and not spec.store.startswith("file://"):
-        hint = "Mount it: NFS, EFS, Filestore, Azure Files or a PersistentVolumeClaim"
-        raise source.expected(
-            ("store",), got=spec.store, expected="a path; stores on object storage are not supported yet", hint=hint
-        )
+    if is_remote(spec.store):
+        _check_bucket(spec, source=source)
+        return
     if spec.launcher != "local" and not spec.store.removeprefix("file://").startswith("/"):
         hint = "Every machine must see it at the same path"
         raise source.expected(("store",), got=spec.store, expected="an absolute path", hint=hint)
     if spec.kubernetes and not (spec.kubernetes.claim or (spec.ray or {}).get("rayClusterSpec")):
-        hint = "The store has to outlive the pods"
+        hint = "The store has to outlive the pods; a bucket does, too"
         raise source.expected(
             ("kubernetes",), got=None, expected="a PersistentVolumeClaim", hint=hint, key="kubernetes.claim"
         )
     if spec.kubernetes and spec.kubernetes.claim and not spec.store.startswith(f"{spec.kubernetes.mount}/"):
         hint = "The claim is mounted there, and nothing else outlives the pods"
         raise source.expected(("store",), got=spec.store, expected=f"a path below {spec.kubernetes.mount}", hint=hint)
+
+
+def _check_bucket(spec: ClusterSpec, *, source: Source) -> None:
+    if spec.launcher in ("ray", "slurm"):  # what starts a job there keeps its log and lock beside the sweep
+        hint = "Mount it: NFS, EFS, Filestore or Azure Files; launchers local and kubernetes take a bucket"
+        raise source.expected(("store",), got=spec.store, expected=f"a path, with launcher {spec.launcher}", hint=hint)
+    if spec.kubernetes and spec.kubernetes.claim:
+        hint = "A store in a bucket needs none"
+        raise source.expected(
+            ("kubernetes", "claim"), got=spec.kubernetes.claim, expected="no claim", hint=hint, key="kubernetes.claim"
+        )
 
 
 def _check_workers(spec: ClusterSpec, *, source: Source) -> None:

@@ -94,7 +94,9 @@ class OverKubernetes:
         self._kubectl("logs", *(["--follow"] if follow else []), f"job/{job.name}", timeout_s=1e7, shows=True)
 
     def fetch(self, job: Job) -> str:
-        """It lies on the claim, which this machine does not see."""
+        """It lies on the claim, which this machine does not see, or in the bucket, which it may see."""
+        if not self.k8s.claim:
+            return f"report: `eureka report {self.spec.store} --sweep {job.sweep} --out DIR` fetches it"
         return f"report: on the claim {self.k8s.claim}, in {self.spec.store}/sweeps/{job.sweep}/report"
 
     def code(self, job: Job) -> int:
@@ -105,7 +107,8 @@ class OverKubernetes:
         """Delete what is ours; the claim stays."""
         said = self._kubectl("delete", "rayjob,configmap,secret", "-l", f"{LABEL}=eureka", "--ignore-not-found")
         n = sum("deleted" in line for line in said.splitlines())
-        return f"{self.spec.name}: {n} objects deleted; the claim {self.k8s.claim} and its store stay"
+        stays = f"the claim {self.k8s.claim} and its store stay" if self.k8s.claim else f"{self.spec.store} stays"
+        return f"{self.spec.name}: {n} objects deleted; {stays}"
 
     # -- objects -----------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from orchestrator.clusters.job import Job, sweep_command
 from orchestrator.clusters.rendered import Rendered
@@ -52,7 +51,7 @@ class OverNothing:
 
     def fetch(self, job: Job) -> str:
         """It was made here."""
-        return str(Path(self.spec.store) / "sweeps" / job.sweep / "report")
+        return f"{self.spec.store.rstrip('/')}/sweeps/{job.sweep}/report"
 
     def code(self, job: Job) -> int:
         """The command's own, which the terminal has."""

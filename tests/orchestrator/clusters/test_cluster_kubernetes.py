@@ -140,3 +140,14 @@ def test_failed_runs_are_not_retried_for_ever() -> None:
 
     with pytest.raises(BadRequest, match="--retry-failed"):
         launcher().submit(replace(job(), retry_failed=True))
+
+
+def test_a_store_in_a_bucket_needs_no_claim() -> None:
+    text = TEXT.replace("/shared/eureka-store", "s3://runs/eureka").replace(", claim: store", "")
+    found = ray_job(text)
+    jsonschema.validate(found, SCHEMA)
+    assert "s3://runs/eureka" in found["spec"]["entrypoint"]
+    assert "persistentVolumeClaim" not in json.dumps(found)
+    made = launcher(text, answers={"delete": "rayjob.ray.io deleted"})
+    assert made.fetch(job()) == "report: `eureka report s3://runs/eureka --sweep small --out DIR` fetches it"
+    assert made.down().endswith("s3://runs/eureka stays")

@@ -27,6 +27,12 @@ ray:
     worker_ips: [10.0.0.2]
   auth: {ssh_user: you}
 """
+KUBE = """\
+name: k
+launcher: kubernetes
+store: s3://runs/eureka
+kubernetes: {image: an/image, claim: store}
+"""
 SLURM = "name: hpc\nlauncher: slurm\nstore: /scratch/store\n"
 
 
@@ -67,6 +73,11 @@ BAD = {
         "absolute",
     ),
     "an object store": (SLURM.replace("/scratch/", "s3://") + "slurm: {}\n", "cluster.yaml:3: store", "Mount it"),
+    "a bucket and a claim": (
+        KUBE,
+        "cluster.yaml:4: kubernetes.claim: got 'store'",
+        "A store in a bucket needs none",
+    ),
     "a part missing": (SLURM, "cluster.yaml:2: slurm: got nothing", "expected a part of this name"),
     "a part unread": (LAPTOP + "slurm: {}\n", "cluster.yaml:4: slurm: got a part", "remove it"),
     "a time without quotes": (SLURM + "slurm: {time_limit: 12:00:00}\n", "cluster.yaml:4: slurm.time_limit", "quotes"),
