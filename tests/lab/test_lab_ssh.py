@@ -41,6 +41,7 @@ def tables(store: Path) -> dict[str, str]:
     return {path.name + path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
+SWEEP = "small.yaml base.budget.steps=10000"  # longer than it takes the last host to join
 WORKER = "pgrep -x 'ray::Cohort.*' | head -n 1"
 TRAINS = f"grep -q 'train' /proc/$({WORKER})/cmdline"  # Ray names a worker's process after what it is doing
 
@@ -53,7 +54,7 @@ def freeze(hosts: Hosts, host: int) -> None:
 def test_a_sweep_over_ssh_survives_a_killed_raylet_and_a_cut_link(hosts: Hosts) -> None:
     (hosts.shared / "ssh.yaml").write_text(CLUSTER.replace("PYTHON", sys.executable))
     store = hosts.shared / "store"
-    first = hosts.start(0, hosts.eureka("run small.yaml --cluster ssh.yaml"))
+    first = hosts.start(0, hosts.eureka(f"run {SWEEP} --cluster ssh.yaml"))
     hosts.wait(
         lambda: first.poll() is not None or (is_under_way(store) and hosts.on(3, WORKER)),
         "the sweep is under way, on the last host, too",
@@ -78,7 +79,7 @@ def test_a_sweep_over_ssh_survives_a_killed_raylet_and_a_cut_link(hosts: Hosts) 
     hosts.on(3, "pkill -CONT ray")
     hosts.wait(lambda: not hosts.on(3, WORKER), "the cut-off worker has given up")
     assert tables(store) == before, "a late write counted"
-    again = hosts.on(0, hosts.eureka("run small.yaml --cluster ssh.yaml --down"))
+    again = hosts.on(0, hosts.eureka(f"run {SWEEP} --cluster ssh.yaml --down"))
     assert "report: small-report/index.html" in again
     hosts.say("another shell has the report")
     assert tables(store) == before
@@ -104,7 +105,7 @@ def test_bad_situations_are_one_line(hosts: Hosts) -> None:
         "a store that is not shared": ("", {"/shared/store": "/srv/store"}, "is not the head's folder of that name"),
         "no accelerator": ("", {"cpus: 2": "cpus: 2, gpus: 1"}, "workers.gpus: got 1; expected 0 on machines without"),
         "a port that is taken": (taken, {}, "machine 10.88.0.11: port 6379: is taken"),
-        "a full disk": ("pkill -x python; fallocate -l 1500M /tmp/full", {}, "node 10.88.0.11: disk: got 5"),
+        "a full disk": ("pkill -f [h]ttp.server; fallocate -l 1500M /tmp/full", {}, "node 10.88.0.11: disk: got 5"),
         "another Ray": (
             f"rm /tmp/full; ON2 sed -i 's/^Version: .*/Version: 2.1/' {ray}",
             {},
