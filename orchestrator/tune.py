@@ -26,6 +26,9 @@ os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(16 * 2**20))  # of a log, wh
 os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "2")
 if "ray" not in sys.modules and not os.environ.get("RAY_ADDRESS"):  # this process will start Ray, for itself alone
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on loopback; else the network reaches it
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # Ray's 15 starves training beside anything else; `nice eureka` is
 
 import ray
 from ray import tune

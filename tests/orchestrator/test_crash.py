@@ -31,7 +31,7 @@ replicates: 4
 log: {measures_every_steps: 100}
 stop: {after_event_steps: 2500}
 """
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 def start(sweep: Path, store: Path) -> subprocess.Popen[bytes]:

@@ -102,7 +102,10 @@ def test_a_cancelled_or_preempted_job_saves_and_does_not_queue_itself(home: Path
     [
         ("kill -USR1 $$", "touch began"),
         ("", "kill -USR1 $$; sleep 5"),
-        ("trap 'child=; leave' EXIT; (sleep 0.2; kill -TERM $$) &", "trap 'exit 130' USR1; sleep 5 & wait"),
+        (
+            "trap 'child=; leave' EXIT; (until [ -e listens ]; do sleep 0.05; done; sleep 0.2; kill -TERM $$) &",
+            "trap 'exit 130' USR1; touch listens; sleep 5 & wait",
+        ),
     ],
     ids=["before the worker", "before it listens", "while it trains"],
 )

@@ -1,0 +1,1 @@
+"""Tests in folders below import the modules of this one."""
