@@ -7,6 +7,7 @@ import threading
 from types import TracebackType
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.stopping import keeps_hearing
 
 
 class EarlyRay:
@@ -40,7 +41,8 @@ class EarlyRay:
     def wait(self) -> None:
         """Until it is up, or could not be started: then the launcher tries, and says why."""
         if self._is_wanted:
-            self._is_tried.wait()
+            with keeps_hearing():
+                self._is_tried.wait()
 
     def _keep(self) -> None:
         """Start it and stay: Linux ends Ray's processes with the thread that began them, not with its process."""

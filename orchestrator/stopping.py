@@ -66,3 +66,16 @@ def stops_early(*, hours: float | None = None, notices: str = "") -> Iterator[St
             timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def keeps_hearing() -> Iterator[None]:
+    """Keep the handlers of signals while Ray starts: it takes SIGTERM to itself, and answers it with a stack trace."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                if handler is not None:
+                    signal.signal(number, handler)

@@ -38,6 +38,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.notices import VARIABLE, watched
 from orchestrator.pulse import Pulse, as_pulse, as_result
 from orchestrator.queue import CohortQueue
+from orchestrator.stopping import keeps_hearing
 from orchestrator.token import keep_private
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def train_with_ray(
         on_pulse: told of every pulse.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost worker is the queue's business
-    started = connect(workers)
+    with keeps_hearing():
+        started = connect(workers)
     try:
         where = {"store": str(queue.store.path), "sweep": queue.sweep}
         trainable = tune.with_parameters(CohortTrainable, **where, notices=os.environ.get(VARIABLE, ""))

@@ -20,7 +20,12 @@ train() {
   [ -z "$leaves" ] || return
   "$@" & child=$!
   [ -z "$leaves" ] || leave   # asked to between the two
-  while :; do wait "$child"; code=$?; kill -0 "$child" 2>/dev/null || break; done
+  while wait "$child"; code=$?; [ "$code" -gt 128 ]; do   # it was killed, or a signal ended the waiting
+    kill -0 "$child" 2>/dev/null && continue
+    wait "$child"; last=$?
+    [ "$last" = 127 ] || code=$last   # 127: the first wait had its own end already
+    break
+  done
   [ "$code" != 138 ] || code=130   # it was asked before it could listen, and had nothing to save yet
 }
 """

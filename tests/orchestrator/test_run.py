@@ -216,3 +216,23 @@ def test_rerun_finds_every_bit_again_and_notices_one_that_changed(tmp_path: Path
         loss[(table["step"].to_numpy() == 17)] += 1e-6
         pq.write_table(table.set_column(table.column_names.index("loss"), "loss", [loss]), path)
     assert rerun(tmp_path / "store", sweep.runs[2].run_id).first_difference == 17
+
+
+def test_sigterm_ends_a_sweep_that_ray_trains_as_ctrl_c_does(tmp_path: Path) -> None:
+    small(tmp_path, name="long")
+    command = [str(Path(sys.executable).with_name("eureka")), "run", "long.yaml", "base.budget.steps=100000"]
+    command += ["--store", "store", "--no-report", "--workers", "1", "--checkpoint-every", "0.5"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        output: list[str] = []
+        drain = threading.Thread(target=lambda: output.append(process.stderr.read()))
+        drain.start()
+        until = time.monotonic() + PATIENCE_S
+        while not list((tmp_path / "store").glob("checkpoints/*.npz")):
+            assert time.monotonic() < until
+            assert process.poll() is None, output
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=PATIENCE_S) == 130
+        drain.join()
+    assert "asked to stop by SIGTERM" in output[0]
+    assert "logging.cc" not in output[0]
