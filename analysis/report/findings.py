@@ -53,7 +53,7 @@ def _estimates(study: Study, table: pl.DataFrame) -> list[str]:
             *("Highest: not known yet", "Lowest: not known yet", "Along the axes: not known yet"),
         ]
     overall = config_table(study.events, axes=(), at_step=study.horizon_steps).row(0, named=True)
-    if study.asked:
+    if study.asked and study.search and study.search.name != "replicates":  # whose configs are all of the space's
         return search_lines(study, chance=_chance(overall))
     pooled = f", pooled over {table.height:,} configs" if table.height > 1 else ""
     first = f"P(eureka {until}): {_chance(overall)}{pooled}"
@@ -78,7 +78,7 @@ def _estimates(study: Study, table: pl.DataFrame) -> list[str]:
             f"Mean steps to eureka, {study.horizon_steps:,} if none: {mean}, n={overall['n']}",
             f"Steps spent per eureka, restarting: {cost}, n={overall['n']}",
         ]
-    return [first, *_extremes(known, axes=study.axes), _along(study)]
+    return [first, *_extremes(known, axes=study.settings), _along(study)]
 
 
 def _extremes(known: pl.DataFrame, *, axes: tuple[str, ...]) -> list[str]:
@@ -102,7 +102,8 @@ def _extremes(known: pl.DataFrame, *, axes: tuple[str, ...]) -> list[str]:
 def _along(study: Study) -> str:
     """The axis over whose levels the pooled estimate moves most, between its lowest and highest level."""
     tables = [
-        level_table(study.events, axis=axis, at_step=study.horizon_steps).drop_nulls("chance") for axis in study.axes
+        level_table(study.events, axis=axis, at_step=study.horizon_steps).drop_nulls("chance")
+        for axis in study.settings
     ]
     tables = [table for table in tables if table.height > 1]
     if not tables:

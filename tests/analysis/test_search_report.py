@@ -90,3 +90,11 @@ def test_a_front_is_told_by_its_ends():
     dearest = asked.with_columns(p=(pl.col("k") + 0.5) / (pl.col("runs") + 1)).sort("p").row(-1, named=True)
     assert finding(study)[2].startswith("From ")
     assert f"{dearest['p']:.2f} at" in finding(study)[2]
+
+
+def test_configs_that_seeds_were_added_to_are_ranked_like_those_of_a_grid():
+    study, _ = searched(name="replicates")
+    lines = finding(study)
+    assert lines[2].startswith("Highest: 0.88 [0.53, 0.98] n=8")
+    assert " at lr " in lines[2]
+    assert lines[4].startswith("Most along ")
