@@ -6,8 +6,6 @@ Steps are counted in units of the step at which the online rule saw a run's even
 """
 
 import math
-import sys
-from pathlib import Path
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -15,6 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.errors import AnalysisError
 from analysis.figures import style
+from analysis.figures.by_hand import command, keep
 from analysis.store import Store
 
 #        panel, curve: intervention, options, item, metric
@@ -120,15 +119,8 @@ def main(store: str, sweep: str, out: str) -> None:
     ledger = pl.DataFrame(pl.from_arrow(opened.runs_table(["run_id", "online_event_step"])))
     runs = pl.DataFrame({"run_id": wanted}).join(ledger, on="run_id", how="inner", maintain_order="left")
     found = table(pl.DataFrame(pl.from_arrow(opened.probes.table())), runs=runs)
-    path = Path(out)
-    with style.look():
-        draw(found).savefig(path, dpi=160)
-    found.write_csv(path.with_suffix(".csv"))
-    print(f"{path}: {found['run_id'].n_unique()} runs; the numbers are in {path.with_suffix('.csv')}")
+    keep(found, draw=draw, out=out)
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except AnalysisError as error:
-        sys.exit(f"copying: {error}" if not str(error).startswith("copying") else str(error))
+    command("copying", main)

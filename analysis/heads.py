@@ -6,15 +6,13 @@ Heads of different runs have no common order: within a layer they are sorted by 
 row at the last step, and keep that order at the step before.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
 from analysis.errors import AnalysisError
 from analysis.figures import style
+from analysis.figures.by_hand import command, keep
 from analysis.store import Store
 
 WORDS = {"on_row": "same row", "on_column": "same column", "on_observed": "entries shown", "on_self": "itself"}
@@ -111,15 +109,8 @@ def main(store: str, sweep: str, out: str) -> None:
     """Draw a sweep's figure, and write its table beside it."""
     opened = Store(store)
     found = table(pl.DataFrame(pl.from_arrow(opened.probes.table())), runs=opened.sweep(sweep)["runs"])
-    path = Path(out)
-    with style.look():
-        draw(found).savefig(path, dpi=160)
-    found.write_csv(path.with_suffix(".csv"))
-    print(f"{path}: {found['run_id'].n_unique()} runs; the numbers are in {path.with_suffix('.csv')}")
+    keep(found, draw=draw, out=out)
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except AnalysisError as error:
-        sys.exit(f"heads: {error}" if not str(error).startswith("heads") else str(error))
+    command("heads", main)

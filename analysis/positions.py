@@ -7,9 +7,7 @@ entry's column, its marker the row. t-SNE's picture is one of many, drawn with a
 measured by the silhouettes of rows and of columns, between -1 and 1, among the vectors themselves.
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from matplotlib.figure import Figure
 
 from analysis.errors import AnalysisError
 from analysis.figures import style
+from analysis.figures.by_hand import command, keep
 from analysis.models.optional import package
 from analysis.store import Store
 
@@ -151,15 +150,8 @@ def main(store: str, sweep: str, out: str) -> None:
     """Draw a sweep's figure, and write its table beside it."""
     opened = Store(store)
     found = table(opened, runs=opened.sweep(sweep)["runs"])
-    path = Path(out)
-    with style.look():
-        draw(found).savefig(path, dpi=160)
-    found.write_csv(path.with_suffix(".csv"))
-    print(f"{path}: {found['run_id'].n_unique()} runs; the numbers are in {path.with_suffix('.csv')}")
+    keep(found, draw=draw, out=out)
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except AnalysisError as error:
-        sys.exit(f"positions: {error}" if not str(error).startswith("positions") else str(error))
+    command("positions", main)

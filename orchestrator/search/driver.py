@@ -151,13 +151,10 @@ class Driven:
 
     def _remind_warm(self) -> None:
         """Tell a strategy of our own what was stored before it was first asked."""
-        runs_of: dict[str, list[str]] = {}
-        for run, row in self.rows.by_run.items():
-            runs_of.setdefault(row.config_id, []).append(run)
+        runs_of = self.rows.by_config()
         for trial in self.book.trials.values():
             if trial.is_warm:
-                runs = sorted(runs_of.get(trial.config_id, []))
-                outcomes = (self.rows.by_run[run].outcome(replicate=i, final_loss=None) for i, run in enumerate(runs))
+                outcomes = self.rows.outcomes(runs_of.get(trial.config_id, []), losses={})
                 self.strategy.remind(Answer(proposal=trial.proposal, outcomes=tuple(outcomes)))
 
     def keep(self, members: Iterable[str], *, is_open: bool = True) -> None:

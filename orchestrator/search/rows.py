@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,17 @@ class Rows:
                     found.append(row.run_id)
                 self.by_run[row.run_id] = row
         return found
+
+    def by_config(self) -> dict[str, list[str]]:
+        """Runs of each config, in order."""
+        found: dict[str, list[str]] = {}
+        for run in sorted(self.by_run):
+            found.setdefault(self.by_run[run].config_id, []).append(run)
+        return found
+
+    def outcomes(self, runs: Sequence[str], *, losses: Mapping[str, float]) -> list[Outcome]:
+        """Stored runs of a config as its replicates, whatever their seeds."""
+        return [self.by_run[run].outcome(replicate=i, final_loss=losses.get(run)) for i, run in enumerate(runs)]
 
     def final_losses(self, runs: Iterable[str]) -> dict[str, float]:
         """The loss of runs at their end: the last bin of their digest; runs without one are left out [nats]."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from analysis.store import Store
 from orchestrator.search.objectives import scores, unusable
-from orchestrator.search.proposal import Outcome
 from orchestrator.search.rows import Rows
 from orchestrator.search.sampled import Recorder, events, excesses
 from orchestrator.search.space import Setting, Space, Unfit
@@ -24,18 +23,13 @@ def tell_stored(recorder: Recorder, *, store: Store, rows: Rows, reads_loss: boo
     """Tell a study what the store has of its space; gives the number of trials told now."""
     book, asked, n = recorder.book, recorder.asked, recorder.space.n_replicates
     known = {trial.config_id for trial in book.trials.values()}
-    runs_of: dict[str, list[str]] = {}
-    for run, row in rows.by_run.items():
-        runs_of.setdefault(row.config_id, []).append(run)
-    told = 0
+    runs_of, told = rows.by_config(), 0
     for config_id, params in stored_points(store, space=recorder.space):
-        runs = sorted(runs_of.get(config_id, []))
+        runs = runs_of.get(config_id, [])
         if config_id in known or len(runs) < n:
             continue
         losses = rows.final_losses(runs) if reads_loss else {}
-        outcomes: list[Outcome] = [
-            rows.by_run[run].outcome(replicate=i, final_loss=losses.get(run)) for i, run in enumerate(runs)
-        ]
+        outcomes = rows.outcomes(runs, losses=losses)
         found = scores(outcomes, objectives=asked.scored)
         if not unusable(found, objectives=asked.scored):
             book.add(
