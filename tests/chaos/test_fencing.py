@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,16 +109,20 @@ def test_a_command_whose_sweep_was_taken_over_ends_and_says_so(tmp_path: Path) -
     assert "another command has taken the sweep over" in queue.halted
 
 
-def test_runs_that_were_taken_away_are_not_begun(tmp_path: Path) -> None:
-    """Stopped between its claim and the licence, while others took it for dead."""
-    sweep = sweep_of(tmp_path)
-    store = Store.create(tmp_path / "store")
-    ids = [run.run_id for run in sweep.runs]
-    now = [0.0]
-    more = {"sweep": sweep.name, "lease_s": 60.0, "clock": lambda: now[0]}
+def slow_and_heir(store: Store, sweep: Sweep, *, now: list[float]) -> tuple[Claims, Claims]:
+    """One command that has claimed all runs, and one that may take them over when it is 61 s later."""
+    more: dict[str, Any] = {"sweep": sweep.name, "lease_s": 60.0, "clock": lambda: now[0]}
     slow, heir = Claims(store, owner="slow", **more), Claims(store, owner="heir", **more)
     (store.sweep_dir(sweep.name) / "claims").mkdir(parents=True)
-    slow.take(lambda held, living: ids)
+    slow.take(lambda held, living: [run.run_id for run in sweep.runs])
+    return slow, heir
+
+
+def test_runs_that_were_taken_away_are_not_begun(tmp_path: Path) -> None:
+    """Stopped between its claim and the licence, while others took it for dead."""
+    sweep, store, now = sweep_of(tmp_path), Store.create(tmp_path / "store"), [0.0]
+    ids = [run.run_id for run in sweep.runs]
+    slow, heir = slow_and_heir(store, sweep, now=now)
     queue = given_out(tmp_path, sweep, token=slow.token, is_granted=slow.holds)
     heir.take(lambda held, living: [])
     now[0] = 61.0
@@ -127,14 +132,9 @@ def test_runs_that_were_taken_away_are_not_begun(tmp_path: Path) -> None:
 
 
 def test_who_takes_runs_over_takes_the_licences_back(tmp_path: Path) -> None:
-    sweep = sweep_of(tmp_path)
-    store = Store.create(tmp_path / "store")
+    sweep, store, now = sweep_of(tmp_path), Store.create(tmp_path / "store"), [0.0]
     ids = [run.run_id for run in sweep.runs]
-    now = [0.0]
-    more = {"sweep": sweep.name, "lease_s": 60.0, "clock": lambda: now[0]}
-    slow, heir = Claims(store, owner="slow", **more), Claims(store, owner="heir", **more)
-    (store.sweep_dir(sweep.name) / "claims").mkdir(parents=True)
-    slow.take(lambda held, living: ids)
+    slow, heir = slow_and_heir(store, sweep, now=now)
     zombie = begun(given_out(tmp_path, sweep, token=slow.token, is_granted=slow.holds))
     heir.take(lambda held, living: [])
     now[0] = 61.0
