@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -71,18 +71,18 @@ class Bucket:
 
     def entries(self, prefix: str) -> Iterator[About]:
         """Every object whose key begins so; a page is asked for when it is come to."""
-        import obstore
-
-        last = ""
+        last = None
         while True:
-            after = {"offset": last} if last else {}
-            page = self._persist(
-                lambda after=after: next(iter(obstore.list(self._client, prefix or None, chunk_size=PAGE, **after)), [])  # type: ignore[misc]
-            )
+            page = self._persist(partial(self._page, prefix, last))
             yield from (_about(one) for one in page if one["path"].startswith(prefix))
             if len(page) < PAGE:
                 return
             last = page[-1]["path"]
+
+    def _page(self, prefix: str, last: str | None) -> list[Any]:
+        import obstore
+
+        return list(next(iter(obstore.list(self._client, prefix or None, offset=last, chunk_size=PAGE)), []))
 
     def put(self, key: str, data: bytes) -> None:
         """Put an object, whole or not at all; a large one in parts that are joined at the end."""

@@ -16,6 +16,11 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import pytest
+
+import analysis.places.bucket
+from analysis.places.bucket import bucket_of
+
 KEYS = {
     "AWS_ACCESS_KEY_ID": os.environ.get("EUREKA_TEST_S3_KEY", "test"),
     "AWS_SECRET_ACCESS_KEY": "not-a-secret",
@@ -165,3 +170,25 @@ def _pipe(source: socket.socket, sink: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while piece := source.recv(65536):
             sink.sendall(piece)
+
+
+@contextlib.contextmanager
+def bucket_server() -> Iterator[int]:
+    """A server with an empty bucket called `bucket`: its port."""
+    with gateway() as (port, _):
+        make_bucket(port, "bucket")
+        yield port
+
+
+@contextlib.contextmanager
+def through_gate(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """A gate before a server, and this process's environment set to go through it, impatiently."""
+    with Gate(port) as gate:
+        for name, value in environment(gate.port).items():
+            monkeypatch.setenv(name, value)
+        for name in UNSET:
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(analysis.places.bucket, "PAUSE_S", 0.01)
+        bucket_of.cache_clear()
+        yield gate
+    bucket_of.cache_clear()

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from buckets import KEYS, THERE, UNSET, Gate, answer, environment, gateway, make_bucket
+from buckets import KEYS, THERE, Gate, answer, bucket_server, environment, through_gate
 from ledger import TYPES, curve_of, row
 
 import analysis.places.bucket
@@ -40,22 +40,14 @@ class Killed(BaseException):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
-    with gateway() as (port, _):
-        make_bucket(port, "bucket")
+    with bucket_server() as port:
         yield port
 
 
 @pytest.fixture
 def gate(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    with Gate(server) as gate:
-        for name, value in environment(gate.port).items():
-            monkeypatch.setenv(name, value)
-        for name in UNSET:
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(analysis.places.bucket, "PAUSE_S", 0.01)
-        bucket_of.cache_clear()
+    with through_gate(server, monkeypatch) as gate:
         yield gate
-    bucket_of.cache_clear()
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from sweeps import small
 from tables import as_bytes, values
 
-import analysis.places.bucket
-from analysis.places.bucket import Bucket, bucket_of
+from analysis.places.bucket import Bucket
 from analysis.store import Store
 from analysis.upkeep import check
 from orchestrator.cli import cli
@@ -25,29 +24,21 @@ from orchestrator.sweep import Sweep
 from orchestrator.tenure import tenure
 
 sys.path.append(str(Path(__file__).parents[1] / "analysis"))
-from buckets import UNSET, Gate, environment, gateway, make_bucket
+from buckets import Gate, bucket_server, environment, through_gate
 
 FEW = ("base.budget.steps=30", "replicates=1")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
-    with gateway() as (port, _):
-        make_bucket(port, "bucket")
+    with bucket_server() as port:
         yield port
 
 
 @pytest.fixture
 def gate(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    with Gate(server) as gate:
-        for name, value in environment(gate.port).items():
-            monkeypatch.setenv(name, value)
-        for name in UNSET:
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(analysis.places.bucket, "PAUSE_S", 0.01)
-        bucket_of.cache_clear()
+    with through_gate(server, monkeypatch) as gate:
         yield gate
-    bucket_of.cache_clear()
 
 
 @pytest.fixture
