@@ -135,6 +135,18 @@ def names_in(folder: File) -> list[str]:
     return []
 
 
+def files_in(folder: File, suffix: str) -> list[File]:
+    """Whole files in a folder that end so, in order.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        return [folder / name for name in names_in(folder) if name.endswith(suffix)]
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be read ({plainly(error)})") from None
+
+
 def read_parquet(path: File, columns: list[str] | None = None, *, coded: tuple[str, ...] = ()) -> pa.Table:
     """One file, whole; `coded` text columns as codes into a dictionary, which is how they are stored, and quicker.
 

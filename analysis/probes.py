@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.errors import StoreError
-from analysis.files import made, names_in, plainly, read_parquet, write_parquet
+from analysis.files import files_in, made, plainly, read_parquet, write_parquet
 from analysis.places.object_path import File, fetch
 from analysis.schema import Column, schema
 
@@ -69,11 +69,7 @@ class Probes:
         return pa.concat_tables(found)
 
     def _files(self) -> list[File]:
-        try:
-            names = names_in(self.folder)
-        except OSError as error:
-            raise StoreError(f"{self.folder}: cannot be read ({plainly(error)})") from None
-        return fetch([self.folder / name for name in names if name.endswith(".parquet")])
+        return fetch(files_in(self.folder, ".parquet"))
 
 
 def _read(path: File, *, columns: Sequence[Column] = PROBES) -> pa.Table:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.errors import StoreError
-from analysis.files import made, names_in, plainly, read_arrays, write_arrays
+from analysis.files import files_in, made, plainly, read_arrays, write_arrays
 from analysis.places.object_path import File
 from analysis.records import named
 
@@ -60,11 +60,7 @@ class Snapshots:
 
     def there(self) -> list[tuple[str, int]]:
         """Every snapshot as (run_id, updates made)."""
-        try:
-            names = names_in(self.folder)
-        except OSError as error:
-            raise StoreError(f"{self.folder}: cannot be read ({plainly(error)})") from None
-        stems = [name.removesuffix(".npz").rpartition("-") for name in names if name.endswith(".npz")]
+        stems = [path.stem.rpartition("-") for path in files_in(self.folder, ".npz")]
         return [(run, int(step)) for run, _, step in stems if run and step.isdecimal()]
 
     def path(self, run_id: str, step: int) -> File:

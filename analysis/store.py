@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,17 +33,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.bins import digest_rows
+from analysis.checkpoints import Checkpoints
 from analysis.errors import StoreError
 from analysis.files import (
+    files_in,
     made,
-    names_in,
     plainly,
-    read_arrays,
     read_json,
     read_parquet,
     remove,
-    stamp_of,
-    write_arrays,
     write_bytes,
     write_json,
     write_parquet,
@@ -54,7 +51,8 @@ from analysis.places.place import MARKER as _MARKER
 from analysis.places.place import Stamp, T, place_of
 from analysis.probes import Probes
 from analysis.records import cohort_record, named, sweep_record
-from analysis.schema import RUNS, SCHEMA_VERSION, schema, spec_column, unify
+from analysis.rows import in_block, metrics_rows, new_block, runs_rows
+from analysis.schema import SCHEMA_VERSION, unify
 from analysis.snapshots import Snapshots
 
 MARKER = {"schema_version": SCHEMA_VERSION, "checksums": True}  # of a store whose every file has its checksum
@@ -92,11 +90,11 @@ class Store:
             raise StoreError(
                 f"{self.path}: written by a newer eureka (layout {version!r:.60}; this one knows {SCHEMA_VERSION})"
             )
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.snapshots = Snapshots(self.path / "snapshots")
         self.probes = Probes(self.path / "probes")
         self._seen: set[str] = set()
         self._status: dict[str, str] = {}
-        self._saved: dict[str, tuple[Stamp, dict[str, int]]] = {}
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | File) -> Store:
@@ -208,7 +206,7 @@ class Store:
             fresh = {row["run_id"]: row for row in runs if row["run_id"] not in known}
             if fresh:
                 block = new_block()
-                stamp = {"block": block, "ended_at": datetime.now(UTC), "schema_version": SCHEMA_VERSION}
+                stamp = {"ended_at": datetime.now(UTC), "schema_version": SCHEMA_VERSION}
                 ledger = runs_rows([{**row, **stamp} for row in fresh.values()], types=types)
                 curve_of = {table["run_id"][0].as_py(): table for table in curves}  # each once, whatever was handed in
                 self.write_block(block, ledger, [curve_of[run] for run in fresh if run in curve_of])
@@ -238,24 +236,29 @@ class Store:
 
         self.in_turn(forget)
 
-    def merge(self, blocks: Sequence[str], ledger: pa.Table) -> int:
-        """Put one block in place of several, with some of their runs; gives its METRICS rows. Only within a turn."""
+    def merge(self, blocks: Sequence[str], ledger: pa.Table) -> tuple[str, int]:
+        """Put one block in place of several, with some of their runs; its name and METRICS rows. Only within a turn."""
         block, curves = new_block(), []
         for old in blocks:
             path = self.metrics_path(old)
             if path.exists():
                 table = read_parquet(path)
                 curves.append(table.filter(pc.is_in(table["run_id"], ledger["run_id"])))
-        position = ledger.schema.get_field_index("block")
-        named_so = pa.array([block] * len(ledger), pa.string())
-        ledger = ledger.set_column(position, ledger.schema.field("block"), named_so)
         self.write_block(block, ledger.sort_by("run_id"), [table for table in curves if len(table)], replaces=blocks)
-        return sum(map(len, curves))
+        return block, sum(map(len, curves))
 
     def write_block(
         self, block: str, ledger: pa.Table, curves: Sequence[pa.Table], *, replaces: Sequence[str] = ()
     ) -> None:
-        """Put one block in place, metrics first; only within a turn, which makes StoreErrors of OSErrors."""
+        """Put one block in place, metrics first; only within a turn, which makes StoreErrors of OSErrors.
+
+        Args:
+            block: its name.
+            ledger: RUNS rows; their `block` is filled in here, as that of the curves is.
+            curves: METRICS rows of the runs, in as many tables as you like, each run in one.
+            replaces: blocks that leave the ledger when this one joins it.
+        """
+        ledger = in_block(ledger, block, column=ledger.schema.get_field_index("block"))
 
         def write() -> None:
             if curves:
@@ -291,50 +294,6 @@ class Store:
             return self.place.in_turn(work)
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be written ({plainly(error)})") from None
-
-    # -- saved states of unfinished runs -----------------------------------------------------
-
-    def save_states(self, cohort: str, states: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        """Replace a cohort's checkpoint with the states of its running members, by run_id."""
-        path = self.path / "checkpoints" / f"{cohort}.npz"
-        arrays: dict[str, Any] = {
-            f"{run}/{name}": array for run, state in states.items() for name, array in state.items()
-        }
-        write_arrays(path, arrays)
-
-    def saved_states(self) -> dict[str, tuple[File, int]]:
-        """Where the furthest saved state of each unfinished run lies, and its step; reads only what is new."""
-        known, self._saved = self._saved, {}
-        best: dict[str, tuple[File, int]] = {}
-        for path in self.files("checkpoints", ".npz"):
-            with contextlib.suppress(StoreError):
-                if (stamp := stamp_of(path)) is None:
-                    continue  # dropped just now
-                found = known.get(path.name)
-                self._saved[path.name] = found if found and found[0] == stamp else (stamp, _steps_in(path))
-                for run, step in self._saved[path.name][1].items():
-                    if run not in best or best[run][1] < step:
-                        best[run] = (path, step)
-        return best
-
-    def load_state(self, run_id: str, path: File) -> dict[str, np.ndarray] | None:
-        """A run's state from a checkpoint; None when the file is gone or damaged."""
-        prefix = f"{run_id}/"
-        with contextlib.suppress(StoreError), read_arrays(path) as arrays:
-            return {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}
-        return None
-
-    def drop_states(self, cohort: str) -> None:
-        """Forget a cohort's checkpoint."""
-        remove(self.path / "checkpoints" / f"{cohort}.npz")
-
-    def drop_spent_states(self) -> None:
-        """Forget checkpoints whose runs are all in the ledger."""
-        done = self.statuses().keys()
-        for path in self.files("checkpoints", ".npz"):
-            with contextlib.suppress(StoreError), read_arrays(path) as arrays:
-                if {name.partition("/")[0] for name in arrays.files} <= done:
-                    path.unlink(missing_ok=True)
 
     # -- sweeps ------------------------------------------------------------------------------
 
@@ -414,62 +373,4 @@ class Store:
         """
         if part == "runs":
             return [self.runs_path(block) for block in self.blocks()]
-        try:
-            names = names_in(self.path / part)
-        except OSError as error:
-            raise StoreError(f"{self.path / part}: cannot be read ({plainly(error)})") from None
-        return [self.path / part / name for name in names if name.endswith(suffix)]
-
-
-def _steps_in(path: File) -> dict[str, int]:
-    """How far each run of a checkpoint has come [steps]."""
-    with read_arrays(path) as arrays:
-        return {run: int(arrays[f"{run}/step"]) for run in {name.partition("/")[0] for name in arrays.files}}
-
-
-def new_block() -> str:
-    """A name no other writer picks; sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
-
-
-def runs_rows(rows: Sequence[Mapping[str, Any]], *, types: Mapping[str, type]) -> pa.Table:
-    """RUNS rows as a table: fixed columns first, then levels that a task has besides, then the dotted ones."""
-    known = {column.name for column in RUNS}
-    others = sorted({name for row in rows for name in row if name.startswith("level.")} - known)
-    levels = [pa.field(name, spec_column(float)) for name in others]
-    dotted = [pa.field(name, spec_column(kind)) for name, kind in types.items()]
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema([*schema(RUNS), *levels, *dotted]))
-
-
-def metrics_rows(block: str, curves: Sequence[pa.Table]) -> pa.Table:
-    """Curves of a block as one table, run by run."""
-    table = unify(sorted(curves, key=lambda curve: curve["run_id"][0].as_py()))
-    if "block" in table.column_names:
-        table = table.drop_columns("block")
-    return table.add_column(1, "block", pa.repeat(block, len(table)))
-
-
-def curve(
-    run_id: str, metrics: Mapping[str, np.ndarray], measured: np.ndarray, measures: Mapping[str, np.ndarray]
-) -> pa.Table:
-    """METRICS rows of one run; measures are null at the steps where they were not taken.
-
-    Args:
-        run_id: of the run.
-        metrics: one float32 array a metric, one value a step [steps].
-        measured: steps at which the measures were taken.
-        measures: one float32 array a measure [measured steps].
-    """
-    steps = len(next(iter(metrics.values())))
-    columns: dict[str, Any] = {
-        "run_id": pa.repeat(run_id, steps),
-        "step": pa.array(np.arange(steps, dtype=np.int32)),
-        **metrics,
-    }
-    missing = np.ones(steps, dtype=bool)
-    missing[measured] = False
-    for name, values in measures.items():
-        spread = np.zeros(steps, np.float32)
-        spread[measured] = values
-        columns[name] = pa.array(spread, mask=missing)
-    return pa.table(columns)
+        return files_in(self.path / part, suffix)

@@ -6,9 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from analysis.bins import is_current
 from analysis.errors import StoreError
 from analysis.files import count_rows, read_parquet, read_schema
@@ -16,7 +13,7 @@ from analysis.integrity.block_promises import DRAFT_S
 from analysis.integrity.invariants import examine
 from analysis.kept_events import move_blocks
 from analysis.schema import unify
-from analysis.store import Store, new_block
+from analysis.store import Store
 from analysis.vouched import has_checksum
 
 MERGED_ROWS = 4_000_000  # METRICS rows of a merged block: about 150 MB while it is being written
@@ -42,8 +39,8 @@ def compact(store: Store) -> Merge:
         rows, moved = 0, dict[str, str]()
         for group in _groups(store, blocks):
             if len(group) > 1 or not _is_vouched_for(store, group[0]):
-                block = new_block()
-                rows += _merge(store, group, block=block)
+                block, size = store.merge(group, unify([read_parquet(store.runs_path(old)) for old in group]))
+                rows += size
                 moved |= dict.fromkeys(group, block)
             else:
                 _complete(store, group[0])
@@ -64,22 +61,6 @@ def _groups(store: Store, blocks: list[str]) -> Iterator[list[str]]:
         rows += size
     if group:
         yield group
-
-
-def _merge(store: Store, group: list[str], *, block: str) -> int:
-    """Write one block in place of several; the caller holds the lock."""
-    ledger = unify([read_parquet(store.runs_path(old)) for old in group])
-    runs = ledger["run_id"]
-    curves = []
-    for old in group:
-        path = store.metrics_path(old)
-        if path.exists():
-            table = read_parquet(path)
-            curves.append(table.filter(pc.is_in(table["run_id"], runs)))
-    position = ledger.schema.get_field_index("block")
-    ledger = ledger.set_column(position, ledger.schema.field("block"), pa.array([block] * len(ledger)))
-    store.write_block(block, ledger.sort_by("run_id"), curves, replaces=group)
-    return sum(map(len, curves))
 
 
 def _is_vouched_for(store: Store, block: str) -> bool:

@@ -108,7 +108,7 @@ def plan_sweep(sweep: Sweep, *, store: Store | None, means: Means, retry_failed:
         stored=stored,
         workers=means.workers,
         outlook=foresee(new, ledger=ledger, means=means),
-        saved=store.saved_states() if store and new else (),
+        saved=store.checkpoints.furthest() if store and new else (),
         retry_failed=retry_failed,
     )
     if plan.already or not plan.new:  # another program is another run: what is stored would be trained again

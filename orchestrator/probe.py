@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.store import Store, new_block
+from analysis.rows import new_block
+from analysis.store import Store
 from orchestrator.errors import BadRequest
 from orchestrator.probe_spec import Chosen, ProbeSpec
 from orchestrator.rerun import find_run

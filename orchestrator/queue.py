@@ -287,7 +287,7 @@ class CohortQueue:
 
     def _progress(self, cohort: CohortPlan) -> int:
         """Steps of a cohort's members that are safe: committed or saved."""
-        done, saved = self.store.statuses(), self.store.saved_states()
+        done, saved = self.store.statuses(), self.store.checkpoints.furthest()
         budget = {spec.run_id: spec.budget.steps for spec in cohort.members}
         return sum(steps if run in done else saved[run][1] if run in saved else 0 for run, steps in budget.items())
 

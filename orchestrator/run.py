@@ -173,7 +173,7 @@ def _run_alone(
         prepare(plan, means=means)
         view.start(len(plan.new), plan.already, about(plan.duration))
         tally = Tally(plan, view)
-        saved = store.saved_states() if plan.new else {}
+        saved = store.checkpoints.furthest() if plan.new else {}
         damaged = damaged_states(store, {path.name for path, _ in saved.values()}) if plan.new else 0
         interrupted = False
         try:
@@ -186,7 +186,7 @@ def _run_alone(
     if plan.new and not interrupted and (means.device != "cpu" or tally.was_calm):
         startup_s = tally.startup_s(ended=time.monotonic())
         learn(plan, means=means, startup_s=startup_s, ledger=store.runs_table(columns=list(LEDGER_COLUMNS)))
-    store.drop_spent_states()
+    store.checkpoints.drop_spent(store.statuses())
     return outcome_of(store, plan, began=began, interrupted=interrupted, afresh=tally.afresh, damaged=damaged)
 
 

@@ -71,7 +71,7 @@ class Shared:
         self._claims.take(choose)
         if taken:
             self.claimed += len(taken)
-            queue.saved = self._store.saved_states()
+            queue.saved = self._store.checkpoints.furthest()
             queue.add([cohort_of(taken, width=self._outlook.width_of(taken[0].shape_key))])
         elif wait_s:
             time.sleep(max(wait_s, POLL_S))
@@ -168,7 +168,7 @@ def _run_beside(
     store.save_sweep(sweep.record())
     plan = plan_sweep(sweep, store=store, means=means)
     prepare(plan, means=means)
-    interrupted, saved = False, store.saved_states() if plan.new else {}
+    interrupted, saved = False, store.checkpoints.furthest() if plan.new else {}
     damaged = damaged_states(store, {path.name for path, _ in saved.values()}) if plan.new else 0
     view.start(len(plan.new), plan.already)
     with Claims(store, sweep=sweep.name, lease_s=lease_s) as claims:
@@ -189,7 +189,7 @@ def _run_beside(
                 interrupted = work_through(queue, tally, means=means)
         finally:
             view.stop()
-    store.drop_spent_states()
+    store.checkpoints.drop_spent(store.statuses())
     return outcome_of(store, plan, began=began, interrupted=interrupted, afresh=tally.afresh, damaged=damaged)
 
 

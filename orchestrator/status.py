@@ -148,7 +148,7 @@ def standings(store: Store, *, names: Sequence[str]) -> list[Standing]:
     from orchestrator.published import read
 
     ledger = _ledger(store.runs_table(columns=list(LEDGER_COLUMNS)))
-    saved = {run: step for run, (_, step) in store.saved_states().items()}
+    saved = {run: step for run, (_, step) in store.checkpoints.furthest().items()}
     words = {name: read(store.sweep_dir(name)) for name in names}
     found = [standing(store.sweep(name), ledger=ledger, saved=saved, word=words[name]) for name in names]
     return [replace(one, trials=trial_counts(store, sweep=one.sweep)) for one in found]

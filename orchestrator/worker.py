@@ -23,7 +23,8 @@ import pyarrow as pa
 import torch
 
 from analysis.errors import StoreError
-from analysis.store import Store, curve
+from analysis.rows import curve
+from analysis.store import Store
 from orchestrator import __version__
 from orchestrator.accelerators import Accelerators, together
 from orchestrator.pulse import PULSE_S, Pulse, hand_name, spec_columns
@@ -66,7 +67,7 @@ class CohortWorker:
         self.opened = self.store = self.store if isinstance(self.store, Store) else Store(self.store, waits=True)
         record = self._licence()
         self.width, self.device, self.checkpoint_s = record["width"], record["device"], record["checkpoint_s"]
-        self.states = self.opened.saved_states() if record["resumes"] else {}
+        self.states = self.opened.checkpoints.furthest() if record["resumes"] else {}
         self.saved_at = time.monotonic()
         self.accelerators = Accelerators() if self.device == "cuda" else None
         if members := self._members(record):
@@ -88,7 +89,7 @@ class CohortWorker:
         self.cpu_s += time.process_time() - cpu
         self._commit()
         if not (self.engine and self.engine.running):
-            self.opened.drop_states(self.cohort)
+            self.opened.checkpoints.drop(self.cohort)
         elif time.monotonic() - self.saved_at > self.checkpoint_s:
             self._save()
         return self._pulse()
@@ -142,7 +143,7 @@ class CohortWorker:
         self.engine = None
         self._narrow()
         done = self.opened.statuses().keys() | {outcome.spec.run_id for outcome in self.ended}
-        self.states = self.opened.saved_states()
+        self.states = self.opened.checkpoints.furthest()
         if left := [spec for run, spec in self.members.items() if run not in done]:
             self._seat(left)
 
@@ -169,13 +170,13 @@ class CohortWorker:
                 return
             self.hands += 1
             if record["resumes"]:
-                self.states = self.opened.saved_states()
+                self.states = self.opened.checkpoints.furthest()
             self.engine.waiting.extend(self._members(record))
 
     def _saved(self, run: str) -> Mapping[str, np.ndarray] | None:
         if run not in self.states:
             return None
-        state = self.opened.load_state(run, self.states[run][0])
+        state = self.opened.checkpoints.load(run, self.states[run][0])
         self.afresh += state is None
         return state
 
@@ -206,7 +207,7 @@ class CohortWorker:
     def _save(self) -> None:
         assert self.engine is not None
         self._licence()
-        self.opened.save_states(self.cohort, self.engine.state())
+        self.opened.checkpoints.save(self.cohort, self.engine.state())
         self.saved_at = time.monotonic()
 
     def _licence(self) -> Mapping[str, Any]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,10 +10,9 @@ import pyarrow.compute as pc
 
 from analysis.bins import digest_rows, is_current
 from analysis.errors import StoreError
-from analysis.files import names_in, read_json, read_parquet, read_schema
+from analysis.files import read_parquet, read_schema
 from analysis.integrity.finding import Finding
 from analysis.places.object_path import File
-from analysis.places.place import OF_BLOCK
 from analysis.schema import RUNS
 from analysis.store import Store
 from analysis.vouched import whole_groups
@@ -157,40 +153,9 @@ def _sorted(rows: pa.Table) -> pa.Table:
 
 
 def unsettled(store: Store) -> Iterator[Finding]:
-    """What killed writers left: a journal, curves of no ledger file; a bucket's own, where its place tells of it."""
-    if not isinstance(store.path, Path):
-        for text in store.place.leftovers(older_s=DRAFT_S):
-            yield Finding(text=text, remedy="settle")
-        return
-    there = [(part, name) for part in OF_BLOCK[1:] for name in names_in(store.path / part) if name.endswith(".parquet")]
-    journal = _journal(store.path)
-    if journal and not _is_held(store.path / ".lock"):
-        yield Finding(text=journal, remedy="settle")
-    elif journal:
-        return  # somebody is writing
-    known = set(store.blocks())
-    for part, name in there:
-        if name.removesuffix(".parquet") not in known:
-            whose = "; its rows are no one's" if part == "metrics" else ""
-            path = store.path / part / name
-            yield Finding(text=f"{part}/{name}: belongs to no ledger file{whose}", remedy="remove", files=(path,))
-
-
-def _journal(path: Path) -> str:
-    """What the journal says of a commit that is under way, or was left; empty where there is none."""
-    try:
-        block = read_json(path / ".pending").get("block")
-    except FileNotFoundError:
-        return ""
-    except StoreError:
-        return ".pending: not readable; the next run into this store settles it"
-    return f".pending: block {block} was left half-written; the next run into this store settles it"
-
-
-def _is_held(lock: Path) -> bool:
-    with contextlib.suppress(OSError), lock.open("rb") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    """What killed writers left: curves of no ledger file, and what their store's place tells of."""
+    for one in store.place.leftovers(older_s=DRAFT_S):
+        if one.path is None:
+            yield Finding(text=one.text, remedy="settle")
+        else:
+            yield Finding(text=one.text, remedy="remove", files=(one.path,))

@@ -60,10 +60,7 @@ def examine(store: Store, *, note: Callable[[int, int], None] = lambda done, of:
     files, unverified = dict[str, int](), dict[str, int]()
     unvouched = [*bare(store, files=files, unverified=unverified)]
     found += [one for one in unvouched if not any(set(one.files) & set(other.files) for other in found)]
-    found = list(_once(found)) or [
-        Finding(text=text, remedy="remove", files=(store.path / text.partition(":")[0],))
-        for text in check_events(store)
-    ]  # those follow from the rest
+    found = list(_once(found)) or list(_events(store))
     rows = sum(map(len, ledgers.values()))
     return Examined(findings=found, blocks=len(blocks), runs=rows, files=files, unverified=unverified)
 

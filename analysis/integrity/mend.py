@@ -27,9 +27,10 @@ from analysis.integrity.finding import Finding
 from analysis.integrity.invariants import examine
 from analysis.places.object_path import File
 from analysis.places.place import MARKER, OF_BLOCK
+from analysis.rows import new_block
 from analysis.schema import SCHEMA_VERSION
 from analysis.store import MARKER as MARKED
-from analysis.store import Store, new_block
+from analysis.store import Store
 from analysis.vouched import whole_groups
 
 DAMAGED = "damaged"
@@ -177,10 +178,7 @@ def _replace(store: Store, block: str, kept: pa.Table | None, curves: list[pa.Ta
     if kept is None or not len(kept):
         store.place.retire(block)
         return
-    new = new_block()
-    position = kept.schema.get_field_index("block")
-    ledger = kept.set_column(position, kept.schema.field("block"), pa.array([new] * len(kept), pa.string()))
-    store.write_block(new, ledger.sort_by("run_id"), curves, replaces=[block])
+    store.write_block(new_block(), kept.sort_by("run_id"), curves, replaces=[block])
 
 
 def _digest_again(store: Store, block: str) -> None:

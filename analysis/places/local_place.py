@@ -18,8 +18,8 @@ from typing import Any
 
 from analysis.errors import StoreError
 from analysis.files import names_in, read_json, write_json
-from analysis.places.locks import held
-from analysis.places.place import MARKER, OF_BLOCK, PARTS, Stamp, T, strangers
+from analysis.places.locks import held, is_held
+from analysis.places.place import MARKER, OF_BLOCK, PARTS, Leftover, Stamp, T, strangers
 from analysis.records import journal_record
 
 
@@ -102,20 +102,39 @@ class LocalPlace:
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > older_s:
                     path.unlink()
-        known = set(self.stamps())
-        for name in names_in(self.path / "digests"):  # they can be made again from curves that are in the ledger
-            if name.removesuffix(".parquet") not in known:
-                (self.path / "digests" / name).unlink(missing_ok=True)
+        for path in self._strays("digests"):  # they can be made again from curves that are in the ledger
+            path.unlink(missing_ok=True)
 
-    def leftovers(self, *, older_s: float) -> list[str]:
-        """Curves and digests of no ledger file; whatever their age, since they are only put with the lock held."""
+    def leftovers(self, *, older_s: float) -> list[Leftover]:
+        """A journal, and files of no block; whatever their age, since they are only put with the lock held."""
+        strays = self._strays(*OF_BLOCK[1:])
+        found = [Leftover(journal)] if (journal := self._journal()) else []
+        if found and is_held(self.path / ".lock"):
+            return []  # somebody is writing
         known = set(self.stamps())
-        found = []
-        for part, what in (("metrics", "; its rows are no one's"), ("digests", "")):
-            there = [name for name in names_in(self.path / part) if name.endswith(".parquet")]
-            strays = [name for name in there if name.removesuffix(".parquet") not in known]
-            found += [f"{part}/{name}: belongs to no ledger file{what}" for name in strays]
+        for path in strays:
+            if path.stem not in known:  # it may have joined meanwhile
+                whose = "; its rows are no one's" if path.parent.name == "metrics" else ""
+                text = f"{path.parent.name}/{path.name}: belongs to no ledger file{whose}"
+                found.append(Leftover(text, path=path))
         return found
+
+    def _strays(self, *parts: str) -> list[Path]:
+        """Files of blocks that are not in the ledger."""
+        there = [self.path / part / name for part in parts for name in names_in(self.path / part)]
+        known = set(self.stamps())  # read after the listing, so that a block that joins meanwhile is in both
+        return [path for path in there if path.suffix == ".parquet" and path.stem not in known]
+
+    def _journal(self) -> str:
+        """What the journal says of a commit that is under way, or was left; empty where there is none."""
+        way_out = "the next run into this store settles it"
+        try:
+            block = read_json(self.path / ".pending").get("block")
+        except FileNotFoundError:
+            return ""
+        except StoreError:
+            return f".pending: not readable; {way_out}"
+        return f".pending: block {block} was left half-written; {way_out}"
 
     def _settle(self, block: str, replaces: Sequence[str]) -> None:
         """Keep a block whose ledger file is in place, remove one without; then clear the journal."""
@@ -128,11 +147,8 @@ class LocalPlace:
 
     def _settle_unread(self) -> None:
         """With a journal that cannot be read: curves of no ledger file were not committed; `doctor` tells the rest."""
-        known = set(self.stamps())
-        for part in OF_BLOCK[1:]:
-            for name in names_in(self.path / part):
-                if name.removesuffix(".parquet") not in known:
-                    (self.path / part / name).unlink(missing_ok=True)
+        for path in self._strays(*OF_BLOCK[1:]):
+            path.unlink(missing_ok=True)
         (self.path / ".pending").unlink(missing_ok=True)
 
     def _drop(self, block: str, parts: Sequence[str]) -> None:

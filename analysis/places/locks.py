@@ -49,6 +49,16 @@ def held(path: Path, *, patience_s: float | None = None, clock: Callable[[], flo
         yield
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody has a lock file just now."""
+    with contextlib.suppress(OSError), path.open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _is_taken(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

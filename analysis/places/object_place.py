@@ -25,7 +25,7 @@ from analysis.places.object_errors import BucketError
 from analysis.places.object_lock import Lock
 from analysis.places.object_log import Log
 from analysis.places.object_path import About, ObjectPath
-from analysis.places.place import MARKER, OF_BLOCK, PARTS, Stamp, T
+from analysis.places.place import MARKER, OF_BLOCK, PARTS, Leftover, Stamp, T
 
 MOST_TURNS = 100
 PAUSE_S = 0.05
@@ -159,13 +159,13 @@ class ObjectPlace:
             if one.key.removesuffix(".parquet") not in self._log.blocks:  # it may have joined just before
                 (self.path / part / one.key).unlink()
 
-    def leftovers(self, *, older_s: float) -> list[str]:
+    def leftovers(self, *, older_s: float) -> list[Leftover]:
         """Old files of blocks that no entry names; and whether the gateway would let entries collide."""
         way_out = f"no reader sees it, and `eureka compact {self.path}` removes it"
         old = [(part, one) for part, one in self._strays() if time.time() - one.st_mtime > older_s]
-        found = [f"{part}/{one.key}: of a block that is not in the log; {way_out}" for part, one in old]
+        found = [Leftover(f"{part}/{one.key}: of a block that is not in the log; {way_out}") for part, one in old]
         with contextlib.suppress(BucketError):  # a key that may only read cannot ask
-            found += [] if Log(self.path / "log").begin() else [f"{self.path}: {_COLLIDES}"]
+            found += [] if Log(self.path / "log").begin() else [Leftover(f"{self.path}: {_COLLIDES}")]
         return found
 
     def _strays(self) -> list[tuple[str, About]]:

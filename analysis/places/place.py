@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -26,6 +27,19 @@ Stamp: TypeAlias = tuple[int, int]
 PARTS = ("runs", "metrics", "digests", "checkpoints", "sweeps")
 OF_BLOCK = ("runs", "metrics", "digests")  # a block is a file of its name in each of these, the first its ledger
 MARKER = "eureka.json"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that a killed writer left, and no reader sees.
+
+    Attributes:
+        text: what, in one line.
+        path: a file that is no one's; without one, whoever writes next settles it.
+    """
+
+    text: str
+    path: File | None = None
 
 
 class Place(Protocol):
@@ -66,8 +80,8 @@ class Place(Protocol):
     def drop_drafts(self, *, older_s: float) -> None:
         """Remove what killed writers left so long ago that nobody can still be at it; only within a turn [s]."""
 
-    def leftovers(self, *, older_s: float) -> list[str]:
-        """What killed writers left so long ago and no reader sees, a line each [s]."""
+    def leftovers(self, *, older_s: float) -> list[Leftover]:
+        """What killed writers left, so long ago that nobody can still be at it [s]."""
 
 
 def place_of(address: str | os.PathLike[str], *, waits: bool = False) -> Place:

@@ -56,7 +56,7 @@ def run_search(
         prepare(ahead.plan, means=means)
         before = frozenset(store.statuses())
         view.start(_total(ahead), 0, about(ahead.duration), asks=_asks(ahead))
-        saved = store.saved_states()
+        saved = store.checkpoints.furthest()
         damaged = damaged_states(store, {path.name for path, _ in saved.values()})
         feed, asker = driven.feed(ahead, resumes=saved)
         tally = Tally(ahead.plan, view, growth=Growth(driven, feed=feed, ahead=ahead))
@@ -84,7 +84,7 @@ def run_search(
             raise OrchestratorError(feed.fault)
         told = best_lines(driven.book, search=driven.search)
         counts = driven.counts()
-    store.drop_spent_states()
+    store.checkpoints.drop_spent(store.statuses())
     return _outcome(
         store, feed.members, before=before, tally=tally, interrupted=interrupted, damaged=damaged
     ).with_search(trials=counts, told=told, seconds=time.monotonic() - began)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis.store import curve
+from analysis.rows import curve
 
 TYPES = {"optim.lr": float}
 

@@ -11,7 +11,8 @@ from ledger import TYPES, row
 from analysis import frames
 from analysis.detect import EVENTS_SCHEMA, Detector, detect_events, detector_named, stored_events
 from analysis.errors import NoSuchColumn, NoSuchDetector
-from analysis.store import Store, curve
+from analysis.rows import curve
+from analysis.store import Store
 from analysis.study import open_study
 
 

@@ -15,7 +15,8 @@ from analysis import frames
 from analysis.bins import END_SHARE, GROWTH, bin_numbers, digest_rows
 from analysis.digest import bin_of, digest
 from analysis.errors import NoSuchColumn, StoreError
-from analysis.store import Store, curve
+from analysis.rows import curve
+from analysis.store import Store
 from analysis.upkeep import compact
 
 

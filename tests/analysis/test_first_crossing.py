@@ -16,7 +16,8 @@ import analysis.first_crossing
 from analysis import frames
 from analysis.errors import NoSuchColumn
 from analysis.first_crossing import first_bins
-from analysis.store import Store, curve
+from analysis.rows import curve
+from analysis.store import Store
 from analysis.upkeep import compact
 from tests.analysis.ledger import TYPES, row
 

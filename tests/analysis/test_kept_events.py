@@ -15,7 +15,8 @@ import analysis.kept_events
 from analysis.detect import EVENTS_SCHEMA, detector_named, stored_events
 from analysis.errors import AnalysisError, NoSuchColumn
 from analysis.files import write_parquet
-from analysis.store import Store, curve
+from analysis.rows import curve
+from analysis.store import Store
 from analysis.study import open_study
 from analysis.upkeep import check, compact
 from tests.analysis.ledger import TYPES, row

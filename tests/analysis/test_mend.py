@@ -41,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.commit(rows, [curve_of(run) for run in pair if run != "f"], types=TYPES | {"log.snapshots": str})
     for run in "abcde":
         store.snapshots.save(run, 5, {"weight": np.arange(4.0)})
-    store.save_states("k", {"g": {"step": np.array(3), "row": np.arange(9.0)}})
+    store.checkpoints.save("k", {"g": {"step": np.array(3), "row": np.arange(9.0)}})
     store.probes.add("p", [dict.fromkeys(schema(PROBES).names) | {"probe_id": "1", "run_id": "a", "value": 0.5}])
     store.save_sweep({"name": "s", "runs": list(RUNS), "yaml": "question: x\n"})
     store.save_cohort("s", "k", {"members": [], "width": 1})

@@ -333,17 +333,17 @@ def test_failed_rows_can_be_taken_back(store: Store) -> None:
 
 def test_states_snapshots_probes_and_records_come_back_as_they_were(store: Store) -> None:
     state = {"step": np.array(7), "row": np.arange(5, dtype=np.float32)}
-    store.save_states("k1", {"a": state, "b": state})
-    store.save_states("k2", {"a": state | {"step": np.array(9)}})
-    places = Store(store.path).saved_states()
+    store.checkpoints.save("k1", {"a": state, "b": state})
+    store.checkpoints.save("k2", {"a": state | {"step": np.array(9)}})
+    places = Store(store.path).checkpoints.furthest()
     assert {run: step for run, (_, step) in places.items()} == {"a": 9, "b": 7}
-    back = store.load_state("b", places["b"][0])
+    back = store.checkpoints.load("b", places["b"][0])
     assert back is not None
     assert np.array_equal(back["row"], state["row"])
-    store.save_states("k1", {"b": state | {"step": np.array(8)}})
-    assert store.saved_states()["b"][1] == 8
-    store.drop_states("k1")
-    assert set(store.saved_states()) == {"a"}
+    store.checkpoints.save("k1", {"b": state | {"step": np.array(8)}})
+    assert store.checkpoints.furthest()["b"][1] == 8
+    store.checkpoints.drop("k1")
+    assert set(store.checkpoints.furthest()) == {"a"}
     store.snapshots.save("a", 3, {"w": np.ones(4)})
     assert store.snapshots.there() == [("a", 3)]
     assert np.array_equal(store.snapshots.load("a", 3)["w"], np.ones(4))

@@ -193,30 +193,30 @@ def test_failed_rows_can_be_taken_back(store: Store) -> None:
 
 def test_saved_states_come_back_as_they_were_and_the_furthest_wins(store: Store) -> None:
     state = {"step": np.array(7), "row": np.arange(5, dtype=np.float32)}
-    store.save_states("k1", {"a": state, "b": state})
-    store.save_states("k2", {"a": state | {"step": np.array(9)}})
-    places = store.saved_states()
+    store.checkpoints.save("k1", {"a": state, "b": state})
+    store.checkpoints.save("k2", {"a": state | {"step": np.array(9)}})
+    places = store.checkpoints.furthest()
     assert {run: step for run, (_, step) in places.items()} == {"a": 9, "b": 7}
-    back = store.load_state("b", places["b"][0])
+    back = store.checkpoints.load("b", places["b"][0])
     assert back is not None
     assert np.array_equal(back["row"], state["row"])
     assert set(back) == {"step", "row"}
 
 
 def test_a_damaged_checkpoint_is_no_checkpoint(store: Store) -> None:
-    store.save_states("k1", {"a": {"step": np.array(7), "row": np.zeros(1000)}})
+    store.checkpoints.save("k1", {"a": {"step": np.array(7), "row": np.zeros(1000)}})
     path = store.path / "checkpoints" / "k1.npz"
     path.write_bytes(path.read_bytes()[:-200])
-    assert store.saved_states() == {}
-    assert store.load_state("a", path) is None
+    assert store.checkpoints.furthest() == {}
+    assert store.checkpoints.load("a", path) is None
 
 
 def test_spent_checkpoints_go_and_others_stay(store: Store) -> None:
     state = {"step": np.array(7)}
-    store.save_states("k1", {"a": state})
-    store.save_states("k2", {"a": state, "b": state})
+    store.checkpoints.save("k1", {"a": state})
+    store.checkpoints.save("k2", {"a": state, "b": state})
     commit(store, "a")
-    store.drop_spent_states()
+    store.checkpoints.drop_spent(store.statuses())
     assert [path.name for path in store.files("checkpoints", ".npz")] == ["k2.npz"]
 
 

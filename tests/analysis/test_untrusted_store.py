@@ -64,10 +64,10 @@ def pickle_as_member(path: Path) -> None:
 def test_planted_pickle_is_not_executed(store: Store, plant: Callable[[Path], None]):
     checkpoint = store.path / "checkpoints" / "c.npz"
     plant(checkpoint)
-    assert store.saved_states() == {}
-    state = store.load_state("r", checkpoint) or {}
+    assert store.checkpoints.furthest() == {}
+    state = store.checkpoints.load("r", checkpoint) or {}
     assert all(type(value) is bytes or value.dtype != object for value in state.values())
-    store.drop_spent_states()
+    store.checkpoints.drop_spent(store.statuses())
     (store.path / "snapshots").mkdir(exist_ok=True)
     plant(store.path / "snapshots" / "aa00-0.npz")
     if plant is not pickle_as_member:
@@ -101,7 +101,7 @@ def test_array_that_claims_any_size_is_one_line(tmp_path: Path, shape: str):
 
 def test_step_that_is_no_number_is_as_if_nothing_was_saved(store: Store):
     np.savez(store.path / "checkpoints" / "c.npz", **{"r/step": np.zeros((2, 2))})
-    assert store.saved_states() == {}
+    assert store.checkpoints.furthest() == {}
 
 
 def test_packages_have_no_way_to_execute_a_file():

@@ -144,7 +144,7 @@ def test_planted_faults_are_all_found(store: Store) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     (store.path / "metrics" / "stray.parquet").write_bytes(store.metrics_path(blocks[3]).read_bytes())
     store.runs_path("again").write_bytes(store.runs_path(blocks[3]).read_bytes())
-    store.save_states("k", {"a": {"step": np.array(1), "row": np.zeros(99)}})
+    store.checkpoints.save("k", {"a": {"step": np.array(1), "row": np.zeros(99)}})
     saved = store.path / "checkpoints" / "k.npz"
     saved.write_bytes(saved.read_bytes()[:-50])
     (store.path / ".pending").write_text("{")

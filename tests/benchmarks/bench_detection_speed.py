@@ -31,7 +31,8 @@ from analysis.bins import bin_numbers
 from analysis.detect import DETECTORS, events_of, stored_events
 from analysis.digest import DIGEST_SCHEMA, digest
 from analysis.first_crossing import first_bins
-from analysis.store import Store, curve
+from analysis.rows import curve
+from analysis.store import Store
 from tests.benchmarks.timing import keep, machine, spread, table
 
 TITLE = "Detection: rows a second"

@@ -19,7 +19,8 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from analysis.store import Store, curve
+from analysis.rows import curve
+from analysis.store import Store
 from tests.benchmarks.timing import machine, options, table, tell
 
 TITLE = "Report: seconds for a hundred thousand runs"

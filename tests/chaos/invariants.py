@@ -107,7 +107,7 @@ def safe_steps(path: Path | str) -> int:
     try:
         store = Store(path)
         rows = store.runs_table(columns=["run_id", "steps"]).to_pylist()
-        saved = store.saved_states()
+        saved = store.checkpoints.furthest()
     except (StoreError, KeyError):  # not made yet, or empty
         return 0
     done = {row["run_id"]: row["steps"] for row in rows}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis.store import Store, curve, new_block
+from analysis.rows import curve, new_block
+from analysis.store import Store
 from orchestrator.pulse import spec_columns
 from orchestrator.sweep import Sweep, sweep_from_text
 from workloads.fields import column_types
@@ -46,7 +47,7 @@ def made(folder: Path) -> Store:
     members = [run.model_dump() for run in left]
     record = {"members": members, "width": 2, "device": "cpu", "checkpoint_s": 5.0, "resumes": True}
     store.save_cohort(asked.name, COHORT, record)
-    store.save_states(COHORT, {run.run_id: state() for run in left})
+    store.checkpoints.save(COHORT, {run.run_id: state() for run in left})
     for run in asked.runs[:2]:
         store.snapshots.save(run.run_id, 0, {"embed.weight": np.zeros((8, 8), np.float32)})
     store.probes.add(new_block(), [readings(asked.runs[0].run_id)])

@@ -42,7 +42,7 @@ def targets(folder: Path) -> list[Target]:
     one, turns = store.blocks()[0], itertools.count()
     cohort = sweep / "cohorts" / f"{small_store.COHORT}.json"
     saved = store.path / "checkpoints" / f"{small_store.COHORT}.npz"
-    run = next(iter(store.saved_states()))
+    run = next(iter(store.checkpoints.furthest()))
 
     def record() -> None:
         found = store.sweep("small")
@@ -65,9 +65,9 @@ def targets(folder: Path) -> list[Target]:
         Claims(store, sweep="small", owner="me")._others()
 
     def states() -> None:
-        for run_id, (path, _) in store.saved_states().items():
-            store.load_state(run_id, path)
-        store.drop_spent_states()
+        for run_id, (path, _) in store.checkpoints.furthest().items():
+            store.checkpoints.load(run_id, path)
+        store.checkpoints.drop_spent(store.statuses())
         saved_curve(store, run)
         _steps_in(saved)
 

@@ -109,7 +109,7 @@ def notice(sweep: Path, store: Path) -> int:
     told.touch()
     say(f"one machine has its notice; {committed(store)} runs are committed, {begun(store)} cohorts saved")
     wait(lambda: begun(store) == 1, "its worker has saved", driver)
-    steps = sum(step for _, step in Store(store).saved_states().values())
+    steps = sum(step for _, step in Store(store).checkpoints.furthest().values())
     say(f"{steps} steps are saved")
     time.sleep(5)
     cluster.remove_node(spot, allow_graceful=False)

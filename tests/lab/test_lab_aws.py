@@ -129,7 +129,7 @@ class Ec2:
 
 
 def saved_steps(store: Path) -> int:
-    return sum(step for _, step in Store(store).saved_states().values())
+    return sum(step for _, step in Store(store).checkpoints.furthest().values())
 
 
 def test_spot_machines_come_for_a_sweep_are_replaced_and_leave_none_behind(hosts: Hosts) -> None:
@@ -140,7 +140,9 @@ def test_spot_machines_come_for_a_sweep_are_replaced_and_leave_none_behind(hosts
         hosts.wait(lambda: sweep.poll() is not None or len(ec2.spots()) == 2, "two spot machines are up", most_s=600)
         assert sweep.poll() is None, "the command ended early"
         hosts.wait(
-            lambda: (store / "eureka.json").exists() and len(Store(store).saved_states()) >= 3, "both train", most_s=600
+            lambda: (store / "eureka.json").exists() and len(Store(store).checkpoints.furthest()) >= 3,
+            "both train",
+            most_s=600,
         )
         doomed = ec2.spots()[0]
         ec2.warn(doomed)

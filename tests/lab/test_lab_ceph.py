@@ -84,7 +84,7 @@ def safe_steps(address: str) -> int:
     if not is_there(address):
         return 0
     store = Store(address)
-    saved = store.saved_states().items()
+    saved = store.checkpoints.furthest().items()
     return sum(store.runs_table()["steps"].to_pylist()) + sum(
         step for run, (_, step) in saved if run not in store.statuses()
     )
@@ -102,7 +102,7 @@ def assert_same(address: str, folder: Path) -> None:
     for here, there in zip(values(folder), values(address), strict=True):  # type: ignore[arg-type]
         assert as_bytes(here) == as_bytes(there)
     assert check(Store(address)) == []
-    assert Store(address).saved_states() == {}
+    assert Store(address).checkpoints.furthest() == {}
 
 
 def test_what_a_store_promises_it_promises_on_ceph(gateway: Ceph) -> None:

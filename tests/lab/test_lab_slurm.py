@@ -45,7 +45,7 @@ def write_cluster(hosts: Hosts, mode: str, *, limit: str = "00:20:00") -> None:
 
 def is_under_way(store: Path) -> bool:
     """Some states are saved, and no run is committed."""
-    return (store / "eureka.json").exists() and bool(Store(store).saved_states())
+    return (store / "eureka.json").exists() and bool(Store(store).checkpoints.furthest())
 
 
 def all_done(store: Path) -> bool:
@@ -92,7 +92,7 @@ def test_an_array_near_its_time_limit_saves_and_goes_on_until_it_is_done(hosts: 
     logs = store / "sweeps" / "small" / "slurm"
     saved = "saved near the time limit; queued again"
     hosts.wait(lambda: any(saved in log.read_text() for log in logs.glob("*.log")), "Slurm signalled its own limit")
-    steps = sum(step for _, step in Store(store).saved_states().values())
+    steps = sum(step for _, step in Store(store).checkpoints.furthest().values())
     hosts.say(f"{len(Store(store).statuses())} runs are committed, {steps} steps of others saved")
     tasks = hosts.on(0, "squeue --noheader --array -o %F_%K").split()
     hosts.wait(lambda: all(restarts(hosts, task) for task in tasks), "all tasks are queued again", most_s=120)
@@ -111,7 +111,7 @@ def test_an_allocation_with_its_own_ray_queued_again_in_mid_run_finishes_exactly
     number = hosts.on(0, "squeue --noheader -o %A").split()[0]
     hosts.on(0, f"scontrol requeue {number}")
     hosts.wait(lambda: restarts(hosts, number) == 1, "the allocation is queued again", most_s=90)
-    steps = sum(step for _, step in Store(store).saved_states().values())
+    steps = sum(step for _, step in Store(store).checkpoints.furthest().values())
     hosts.say(f"{len(Store(store).statuses())} runs are committed, {steps} steps of others saved")
     assert not all_done(store), "nothing was left to go on with"
     begin_now(hosts, number, limit=20)

@@ -32,7 +32,7 @@ ray:
 
 def is_under_way(store: Path) -> bool:
     """Some states are saved or runs committed."""
-    return (store / "eureka.json").exists() and bool(Store(store).saved_states() or Store(store).statuses())
+    return (store / "eureka.json").exists() and bool(Store(store).checkpoints.furthest() or Store(store).statuses())
 
 
 def tables(store: Path) -> dict[str, str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.store import Store, curve
+from analysis.rows import curve
+from analysis.store import Store
 
 HOSTILE = "<script>document.title='owned'</script>"
 STEPS = 600

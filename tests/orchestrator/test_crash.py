@@ -68,7 +68,9 @@ def safe_steps(path: Path) -> int:
     """Steps that a crash now would not cost."""
     store = Store(path)
     committed = sum(store.runs_table()["steps"].to_pylist())
-    return committed + sum(step for run, (_, step) in store.saved_states().items() if run not in store.statuses())
+    return committed + sum(
+        step for run, (_, step) in store.checkpoints.furthest().items() if run not in store.statuses()
+    )
 
 
 def wait_for_progress(process: subprocess.Popen[bytes], store: Path, *, beyond: int) -> int:

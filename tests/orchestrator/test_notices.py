@@ -138,4 +138,4 @@ def test_a_sweep_on_a_machine_that_goes_saves_and_says_why(server: Metadata, tmp
     _, said = sweep.communicate(timeout=120)
     assert sweep.returncode == 130
     assert "this machine is taken away (terminate at 2017-09-18T08:22:00Z)" in said
-    assert len(Store(store).saved_states()) == 2, "what was trained is lost"
+    assert len(Store(store).checkpoints.furthest()) == 2, "what was trained is lost"

@@ -55,7 +55,7 @@ def assert_same(address: str, folder: Path) -> None:
     for here, there in zip(values(folder), values(address), strict=True):
         assert as_bytes(here) == as_bytes(there)
     assert check(Store(address)) == []
-    assert Store(address).saved_states() == {}
+    assert Store(address).checkpoints.furthest() == {}
 
 
 def test_every_verb_works_in_a_bucket_and_says_what_it_says_of_a_folder(address: str, tmp_path: Path) -> None:

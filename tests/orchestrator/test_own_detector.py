@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from shown_store import add_runs, plan_runs
 from sweep_files import sweep_text
 
-from analysis.store import Store, runs_rows
+from analysis.rows import runs_rows
+from analysis.store import Store
 from analysis.study import open_study
 from orchestrator.cli import cli
 from orchestrator.errors import BadRequest

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from sweep_files import python
 from sweeps import small
 
+from analysis.checkpoints import Checkpoints
 from analysis.store import Store
 from orchestrator import planner
 from orchestrator.cli import cli
@@ -61,7 +62,7 @@ def test_running_trains_the_plan_that_was_shown(tmp_path: Path, monkeypatch: pyt
 def test_saved_runs_are_planned_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep, store = small(tmp_path), Store.create(tmp_path / "store")
     last = sweep.runs[-1].run_id
-    monkeypatch.setattr(Store, "saved_states", lambda self: {last: (Path("x"), 3)})
+    monkeypatch.setattr(Checkpoints, "furthest", lambda self: {last: (Path("x"), 3)})
     plan = plan_sweep(sweep, store=store, means=Means(width=2))
     assert plan.cohorts[0].members[0].run_id == last
 

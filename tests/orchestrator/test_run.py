@@ -135,10 +135,10 @@ def test_an_interrupt_saves_what_is_under_way(tmp_path: Path) -> None:
     sweep, store = small(tmp_path, "base.budget.steps=4000", "axes.optim.lr=[1e-3]", "replicates=2"), tmp_path / "store"
     first = run_sweep(sweep, store_path=store, launcher="inline", view=Interrupting())
     assert first.interrupted
-    assert len(Store(store).saved_states()) == 2
+    assert len(Store(store).checkpoints.furthest()) == 2
     rest = run_sweep(sweep, store_path=store, launcher="inline")
     assert (rest.trained, rest.interrupted) == (2, False)
-    assert Store(store).saved_states() == {}
+    assert Store(store).checkpoints.furthest() == {}
     alone = rerun(store, sweep.runs[0].run_id)
     assert (alone.compared, alone.first_difference) == (4000, None)
 
@@ -170,7 +170,7 @@ def test_ctrl_c_leaves_with_130_and_the_same_command_goes_on(tmp_path: Path, lau
     command += ["--store", str(store), "--workers", "1", "--checkpoint-every", "0.3"]
     for _ in range(times):
         assert "the same command goes on" in interrupt_when_saved(command, store)
-        assert Store(store).saved_states()
+        assert Store(store).checkpoints.furthest()
     assert subprocess.run([*command, "--quiet"], timeout=120, check=False).returncode == 0
     assert check(Store(store)) == []
     for one, other in zip(values(store), values(tmp_path / "calm"), strict=True):
@@ -199,7 +199,7 @@ def test_a_fault_in_the_middle_of_a_step_saves_nothing(tmp_path: Path, monkeypat
             pass
         assert "in the middle of a step" in pulse.error
     worker.close()
-    assert Store(store).saved_states() == {}
+    assert Store(store).checkpoints.furthest() == {}
 
 
 def test_rerun_finds_every_bit_again_and_notices_one_that_changed(tmp_path: Path) -> None:

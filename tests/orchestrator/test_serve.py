@@ -224,7 +224,7 @@ def test_a_run_that_has_not_ended_has_a_page(url):
 def test_a_run_under_way_shows_its_saved_curve(tmp_path):
     store = shown_store(tmp_path / "store")
     history = np.linspace(1, 0.5, 40, dtype=np.float32).reshape(-1, 1)
-    store.save_states("c0ffee", {run_id(18): {"step": np.array(40), "history": history}})
+    store.checkpoints.save("c0ffee", {run_id(18): {"step": np.array(40), "history": history}})
     with served_here(store.path) as url:
         [found] = settled(url)
         assert (found["begun"], found["waiting"]) == (1, 3)

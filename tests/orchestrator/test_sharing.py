@@ -102,7 +102,7 @@ def test_a_signalled_command_saves_and_leaves_the_rest_to_the_others(tmp_path: P
     done = Store(store).statuses()
     assert stop.why.endswith("SIGUSR1")
     assert len(done) < 12, "it did not leave"
-    assert Store(store).saved_states().keys() - done.keys(), "it did not save"
+    assert Store(store).checkpoints.furthest().keys() - done.keys(), "it did not save"
     assert list((store / "sweeps" / "shared" / "claims").iterdir()) == []
     outcome = train()
     assert (outcome.trained, outcome.already, outcome.interrupted) == (12 - len(done), len(done), False)

@@ -18,7 +18,7 @@ import torch
 from small_runs import alone, assert_same, assert_same_in_company, runs, staggered, train
 
 from analysis.detect import detect_events
-from analysis.store import runs_rows
+from analysis.rows import runs_rows
 from orchestrator.worker import ledger_row, outcome_curve
 from workloads.cohort import Outcome
 from workloads.errors import SpecError

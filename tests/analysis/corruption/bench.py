@@ -87,7 +87,7 @@ def filled(path: Path) -> Store:
     states = {
         run: {"step": np.array(3), "row": rng.normal(size=200), "history": rng.normal(size=(3, 2))} for run in "gh"
     }
-    store.save_states("k", states)
+    store.checkpoints.save("k", states)
     probe = dict.fromkeys(schema(PROBES).names)
     store.probes.add("p", [probe | {"probe_id": f"{n:016x}", "run_id": "a", "value": n / 7} for n in range(50)])
     runs = [f"{n:016x}" for n in range(100)]
@@ -130,13 +130,13 @@ def kinds(store: Store) -> dict[str, Kind]:
         return lambda: read(Store(root))
 
     def state(of: Store) -> list[Any]:
-        found = of.saved_states()
+        found = of.checkpoints.furthest()
         if not found:
             raise StoreError("nothing to resume from: the runs start afresh")
         return [
             [name, array.tolist()]
             for run, (path, _) in sorted(found.items())
-            for name, array in of.load_state(run, path).items()
+            for name, array in of.checkpoints.load(run, path).items()
         ]
 
     def columns(frame: pl.DataFrame) -> list[Any]:

@@ -1,0 +1,80 @@
+"""States of unfinished cohorts: one file a cohort, the runs' arrays side by side.
+
+    STORE/checkpoints/COHORT.npz         RUN/NAME: an array of RUN's state, its step among them
+
+A state only saves work: one that is damaged, or gone, costs training its run again from the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from analysis.errors import StoreError
+from analysis.files import files_in, read_arrays, remove, stamp_of, write_arrays
+from analysis.places.object_path import File
+from analysis.places.place import Stamp
+
+
+class Checkpoints:
+    """The saved states of one store.
+
+    Args:
+        folder: where they lie.
+    """
+
+    def __init__(self, folder: File):
+        self.folder = folder
+        self._read: dict[str, tuple[Stamp, dict[str, int]]] = {}  # file name -> its stamp, and how far its runs are
+
+    def save(self, cohort: str, states: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Replace a cohort's checkpoint with the states of its running members, by run_id."""
+        arrays: dict[str, Any] = {
+            f"{run}/{name}": array for run, state in states.items() for name, array in state.items()
+        }
+        write_arrays(self._path(cohort), arrays)
+
+    def furthest(self) -> dict[str, tuple[File, int]]:
+        """Where the furthest saved state of each unfinished run lies, and its step; reads only what is new."""
+        known, self._read = self._read, {}
+        best: dict[str, tuple[File, int]] = {}
+        for path in files_in(self.folder, ".npz"):
+            with contextlib.suppress(StoreError):
+                if (stamp := stamp_of(path)) is None:
+                    continue  # dropped just now
+                found = known.get(path.name)
+                self._read[path.name] = found if found and found[0] == stamp else (stamp, _steps_in(path))
+                for run, step in self._read[path.name][1].items():
+                    if run not in best or best[run][1] < step:
+                        best[run] = (path, step)
+        return best
+
+    def load(self, run_id: str, path: File) -> dict[str, np.ndarray] | None:
+        """A run's state from a checkpoint; None when the file is gone or damaged."""
+        prefix = f"{run_id}/"
+        with contextlib.suppress(StoreError), read_arrays(path) as arrays:
+            return {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}
+        return None
+
+    def drop(self, cohort: str) -> None:
+        """Forget a cohort's checkpoint."""
+        remove(self._path(cohort))
+
+    def drop_spent(self, ended: Collection[str]) -> None:
+        """Forget checkpoints all of whose runs have ended."""
+        for path in files_in(self.folder, ".npz"):
+            with contextlib.suppress(StoreError), read_arrays(path) as arrays:
+                if {name.partition("/")[0] for name in arrays.files} <= set(ended):
+                    path.unlink(missing_ok=True)
+
+    def _path(self, cohort: str) -> File:
+        return self.folder / f"{cohort}.npz"
+
+
+def _steps_in(path: File) -> dict[str, int]:
+    """How far each run of a checkpoint has come [steps]."""
+    with read_arrays(path) as arrays:
+        return {run: int(arrays[f"{run}/step"]) for run in {name.partition("/")[0] for name in arrays.files}}
