@@ -40,3 +40,8 @@ def quoted(value: object, *, longest: int = 60) -> str:
 def called(override: str) -> str:
     """An override as a message names it; a pasted one is cut."""
     return f"override {quoted(override, longest=80)}"
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says first; the rest is its context."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.axes import KEYS_OF_A_RANGE, NotAMapping, assign, axis_key
-from orchestrator.errors import BadRequest, called, quoted
-from orchestrator.yaml_source import Place, Source, first_line
+from orchestrator.errors import BadRequest, called, first_line, quoted
+from orchestrator.yaml_source import Place, Source
 
 SECTIONS: dict[Place, tuple[str, ...]] = {  # whose keys are dotted fields -> keys below each
     ("axes",): KEYS_OF_A_RANGE,

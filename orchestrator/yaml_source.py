@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers.oc import env as omegaconf_env
 
-from orchestrator.errors import BadRequest, called, quoted
+from orchestrator.errors import BadRequest, called, first_line, quoted
 
 Place = tuple[str, ...]  # keys from the file's root, list positions as digits: ("axes", "optim.lr", "0")
 
@@ -237,8 +237,3 @@ def _check_numbers(data: Any, *, place: Place, source: Source) -> None:
     elif isinstance(data, int) and abs(data) >= 2**63:
         name = ".".join(place)
         raise source.fault(place, f"{name}: got an integer of more than 64 bits; expected a smaller one")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of OmegaConf or YAML says first; the rest is their context."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

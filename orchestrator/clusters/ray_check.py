@@ -21,7 +21,7 @@ from jsonschema import Draft7Validator
 from jsonschema.exceptions import ValidationError, relevance
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from orchestrator.errors import BadRequest, quoted
+from orchestrator.errors import BadRequest, first_line, quoted
 from orchestrator.yaml_source import Place, Source
 from workloads.errors import near_miss
 
@@ -87,7 +87,7 @@ def _check_consistency(config: dict[str, Any], *, source: Source) -> None:
         lines = [line.strip() for line in said.getvalue().splitlines() if line.strip()]
         raise source.fault(("ray",), f"ray: {lines[-1] if lines else 'refused without a word'}") from None
     except Exception as error:  # Ray raises whatever its code comes across
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        first = first_line(error)
         raise source.fault(_culprit(first), f"ray: {first}") from None
     finally:
         logging.disable(before)

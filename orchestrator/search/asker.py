@@ -23,7 +23,8 @@ from orchestrator.search.proposal import Answer, Proposal
 from orchestrator.search.sampled import Recorded
 from orchestrator.search.settings import Asked
 from orchestrator.search.space import Space
-from orchestrator.search.study import Away, Book
+from orchestrator.search.storage import Away
+from orchestrator.search.study import Book
 from orchestrator.search.trial import trials_table
 
 PATIENCE_S = 120.0  # with a database that does not answer

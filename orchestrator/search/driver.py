@@ -48,7 +48,9 @@ class Driven:
 
     def __enter__(self) -> Driven:
         from orchestrator.search.sampled import Recorder
-        from orchestrator.search.study import Address, Book, quiet
+        from orchestrator.search.samplers import quiet
+        from orchestrator.search.storage import Address
+        from orchestrator.search.study import Book
 
         quiet()
         settings, space = self.search.asked.settings, self.search.space

@@ -142,7 +142,7 @@ def _check_options(search: Search, *, source: Source) -> None:
     settings, place = search.asked.settings, (*ROOT, "options")
     if search.is_sampler:
         try:
-            from orchestrator.search.study import check_options, quiet
+            from orchestrator.search.samplers import check_options, quiet
         except ImportError:
             raise BadRequest(NEEDS) from None
         quiet()

@@ -12,9 +12,10 @@ from typing import Protocol
 from orchestrator.errors import OrchestratorError
 from orchestrator.search.objectives import Score, scores, unusable
 from orchestrator.search.proposal import Answer, Outcome, Proposal, Strategy
+from orchestrator.search.samplers import SHARED_SHAPE
 from orchestrator.search.settings import Asked
 from orchestrator.search.space import Space, Unfit
-from orchestrator.search.study import SHARED_SHAPE, Book
+from orchestrator.search.study import Book
 from orchestrator.search.trial import Trial
 
 MOST_MISFITS = 100  # points in a row that make no run

@@ -18,8 +18,10 @@ import optuna
 from orchestrator.progress import ProgressView, Snapshot
 from orchestrator.run import run_sweep
 from orchestrator.search.objectives import Score
+from orchestrator.search.samplers import Steered, distribution, quiet
 from orchestrator.search.space import Setting, Space
-from orchestrator.search.study import Address, Book, Steered, distribution, quiet
+from orchestrator.search.storage import Address
+from orchestrator.search.study import Book
 from orchestrator.sweep import sweep_from_text
 from tests.benchmarks.timing import machine, options, spread, table, tell
 

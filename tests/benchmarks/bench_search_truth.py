@@ -19,7 +19,9 @@ from orchestrator.search.objectives import Score
 from orchestrator.search.proposal import Answer, Outcome, Proposal
 from orchestrator.search.request import Search
 from orchestrator.search.sampled import Recorder, Sampled
-from orchestrator.search.study import Address, Book, quiet
+from orchestrator.search.samplers import quiet
+from orchestrator.search.storage import Address
+from orchestrator.search.study import Book
 from orchestrator.sweep import sweep_from_text
 from tests.benchmarks.timing import machine, options, table, tell
 from workloads.tasks.declared import Truth, truth

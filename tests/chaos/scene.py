@@ -96,6 +96,7 @@ class Scene:
         self.address, self.environment = str(self.store), dict[str, str]()  # or those of a bucket
         self.sweep = forge.folder / f"{question}.yaml"
         self.sweep.write_text(QUESTIONS[question])
+        self.held = contextlib.ExitStack()  # what a fault has set up for as long as the scene lasts
         self.processes: list[Process] = []
         self.repeated = 0
         self.recovery_s: float | None = None  # where a fault that is whole has timed it
@@ -237,6 +238,7 @@ class Scene:
         """Kill what is left, and forget the store."""
         for process in self.processes:
             process.end()
+        self.held.close()
         with contextlib.suppress(OSError):
             shutil.rmtree(self.folder)
 

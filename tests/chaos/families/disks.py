@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +28,9 @@ ERRORS = {
 }
 SPACE, INODES = "64m", 100_000
 SUFFERS_S = 0.7
+QUOTA_DISK = 128 << 20  # bytes
+QUOTA_STEPS = 300
+QUOTA_S = 10.0  # it is felt when something is saved
 
 
 def an_error(scene: Scene, rng: Random, *, number: int) -> list[str]:
@@ -93,8 +98,50 @@ def gone(scene: Scene, rng: Random) -> list[str]:
         elsewhere.rename(scene.store)
 
 
+def over_quota(scene: Scene, rng: Random) -> list[str]:
+    """The store is on a disk with a quota, which holds for root, too; it is raised later."""
+    disk = scene.held.enter_context(_with_quotas())
+    scene.store = disk / "a store"
+    scene.address = str(scene.store)
+    victim = scene.victim(rng, most=QUOTA_STEPS)
+    _limit(disk, str(_counted(disk) + rng.randint(0, 1 << 16)))
+    try:
+        problems = _suffered(scene, victim, waits_s=QUOTA_S)
+        is_felt = victim.exit == 2 and f"({os.strerror(errno.EDQUOT)})" in victim.said
+        return problems + ([] if is_felt else [f"exit {victim.exit}, no word of the quota: {victim.said[-300:]}"])
+    finally:
+        _limit(disk, "none")
+
+
+@contextmanager
+def _with_quotas() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="eureka-quota-") as own:
+        image, disk = Path(own) / "image", Path(own) / "disk"
+        disk.mkdir()
+        with image.open("wb") as file:
+            file.truncate(QUOTA_DISK)
+        subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+        try:
+            subprocess.run(["btrfs", "quota", "enable", disk], check=True)
+            yield disk
+        finally:
+            subprocess.run(["umount", "-l", disk], check=True)
+
+
+def _counted(disk: Path) -> int:
+    """What counts against the quota [bytes]."""
+    show = ["btrfs", "qgroup", "show", "--raw", "--sync", "-f", disk]
+    lines = subprocess.run(show, check=True, capture_output=True, text=True).stdout.splitlines()
+    return int(lines[-1].split()[1])
+
+
+def _limit(disk: Path, most: str) -> None:
+    subprocess.run(["btrfs", "qgroup", "limit", most, disk], check=True)
+
+
 def no_large_file(scene: Scene, rng: Random) -> list[str]:
-    """A limit of the process on a file's size, which is how a quota shows in the middle of a file."""
+    """A limit of the process on a file's size, which is felt in the middle of a file."""
     victim = scene.victim(rng)
     resource.prlimit(victim.pid, resource.RLIMIT_FSIZE, (rng.choice([0, 100, 4096]), resource.RLIM_INFINITY))
     return _suffered(scene, victim, waits_s=SUFFERS_S)
@@ -145,6 +192,13 @@ def mounted(folder: Path) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def _no_quotas() -> str:
+    lacking = [name for name in ("mkfs.btrfs", "btrfs") if shutil.which(name) is None]
+    if lacking or _no_mount():
+        return _no_mount() or "needs btrfs-progs, to make a disk with quotas"
+    return "" if "btrfs" in Path("/proc/filesystems").read_text() else "needs a kernel with btrfs, which has quotas"
+
+
 def _no_mount() -> str:
     return "" if os.geteuid() == 0 and Path("/proc/self/mounts").exists() else "needs root, to mount a small disk"
 
@@ -157,4 +211,5 @@ FAULTS = (
     Fault("disks", "permissions lost", no_permission),
     Fault("disks", "not there for a while", gone),
     Fault("disks", "a limit on a file's size", no_large_file),
+    Fault("disks", "a quota", over_quota, is_whole=True, needs=_no_quotas),
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from orchestrator.search.objectives import Score
 from orchestrator.search.space import Space
-from orchestrator.search.study import Address, Book
+from orchestrator.search.storage import Address
+from orchestrator.search.study import Book
 from orchestrator.sweep import Sweep, load_sweep
 
 TEXT = """\

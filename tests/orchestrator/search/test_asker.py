@@ -18,7 +18,8 @@ from orchestrator.search.feed import Feed
 from orchestrator.search.proposal import Answer, Outcome, Proposal
 from orchestrator.search.request import Search
 from orchestrator.search.rows import Row, Rows
-from orchestrator.search.study import Away, Book
+from orchestrator.search.storage import Away
+from orchestrator.search.study import Book
 
 
 class Scripted:

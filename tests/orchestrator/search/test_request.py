@@ -11,7 +11,7 @@ from searches import TEXT, search_text, small_search
 from orchestrator.cli import cli
 from orchestrator.errors import BadRequest
 from orchestrator.search.request import SAMPLERS
-from orchestrator.search.study import SAMPLERS as OPTUNAS
+from orchestrator.search.samplers import SAMPLERS as OPTUNAS
 
 SPACE = "  space: {optim.lr: {log_range: [1e-4, 1e-2]}}\n"
 GOAL = "  objective: final_loss\n"

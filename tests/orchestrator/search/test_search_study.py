@@ -14,8 +14,8 @@ from searches import ask_and_tell, open_book, search_text, small_search, space_o
 from analysis.appended import Appended, check_appended
 from orchestrator.errors import BadRequest
 from orchestrator.search.objectives import Score
+from orchestrator.search.samplers import SAMPLERS, check_options, make_sampler, option_types
 from orchestrator.search.space import Space
-from orchestrator.search.study import SAMPLERS, check_options, make_sampler, option_types
 
 VALUES = [0.1, 0.9, 0.4, 0.6, 0.2, 0.8, 0.3, 0.7, 0.5, 0.65, 0.15, 0.85]
 
