@@ -30,6 +30,7 @@ SPACE, INODES = "64m", 100_000
 SUFFERS_S = 0.7
 QUOTA_DISK = 128 << 20  # bytes
 QUOTA_STEPS = 300
+VOLUME, GROUP = "volume", "0/256"  # of btrfs: the first that is made, and what counts its bytes
 QUOTA_S = 10.0  # it is felt when something is saved
 
 
@@ -101,13 +102,13 @@ def gone(scene: Scene, rng: Random) -> list[str]:
 def over_quota(scene: Scene, rng: Random) -> list[str]:
     """The store is on a disk with a quota, which holds for root, too; it is raised later."""
     disk = scene.held.enter_context(_with_quotas())
-    scene.store = disk / "a store"
+    scene.store = disk / VOLUME / "a store"
     scene.address = str(scene.store)
     victim = scene.victim(rng, most=QUOTA_STEPS)
     _limit(disk, str(_counted(disk) + rng.randint(0, 1 << 16)))
     try:
         problems = _suffered(scene, victim, waits_s=QUOTA_S)
-        is_felt = victim.exit == 2 and f"({os.strerror(errno.EDQUOT)})" in victim.said
+        is_felt = victim.exit == 1 and f"({os.strerror(errno.EDQUOT)})" in victim.said
         return problems + ([] if is_felt else [f"exit {victim.exit}, no word of the quota: {victim.said[-300:]}"])
     finally:
         _limit(disk, "none")
@@ -120,10 +121,11 @@ def _with_quotas() -> Iterator[Path]:
         disk.mkdir()
         with image.open("wb") as file:
             file.truncate(QUOTA_DISK)
-        subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+        subprocess.run(["mkfs.btrfs", "-q", image], check=True, capture_output=True)
         subprocess.run(["mount", "-o", "loop", image, disk], check=True)
         try:
             subprocess.run(["btrfs", "quota", "enable", disk], check=True)
+            subprocess.run(["btrfs", "subvolume", "create", disk / VOLUME], check=True, capture_output=True)
             yield disk
         finally:
             subprocess.run(["umount", "-l", disk], check=True)
@@ -131,13 +133,14 @@ def _with_quotas() -> Iterator[Path]:
 
 def _counted(disk: Path) -> int:
     """What counts against the quota [bytes]."""
-    show = ["btrfs", "qgroup", "show", "--raw", "--sync", "-f", disk]
+    show = ["btrfs", "qgroup", "show", "--raw", "--sync", "-f", disk / VOLUME]
     lines = subprocess.run(show, check=True, capture_output=True, text=True).stdout.splitlines()
     return int(lines[-1].split()[1])
 
 
 def _limit(disk: Path, most: str) -> None:
-    subprocess.run(["btrfs", "qgroup", "limit", most, disk], check=True)
+    """From outside the volume: within it, even raising the limit may be over quota."""
+    subprocess.run(["btrfs", "qgroup", "limit", most, GROUP, disk], check=True)
 
 
 def no_large_file(scene: Scene, rng: Random) -> list[str]:
