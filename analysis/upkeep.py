@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from analysis.bins import is_current
 from analysis.errors import StoreError
 from analysis.files import count_rows, read_parquet, read_schema
-from analysis.integrity.block_promises import DRAFT_S
 from analysis.integrity.invariants import examine
 from analysis.kept_events import move_blocks
+from analysis.places.place import DRAFT_S
 from analysis.schema import unify
 from analysis.store import Store
 from analysis.vouched import has_checksum

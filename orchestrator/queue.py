@@ -17,7 +17,6 @@ that it has been superseded, and commits nothing more.
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -128,7 +127,7 @@ class CohortQueue:
         plan = self.ready.pop(0)
         lacking = plan.width - len(plan.members)
         if lacking > 0 and plan.cohort_id not in self._suspects:
-            more = self._withdraw(plan.shape_key, most=lacking)
+            more = self._withdraw(plan.shape_key, most=lacking, of_others=lacking)
             plan = cohort_of([*plan.members, *more], width=plan.width) if more else plan
         self._attempts += 1
         attempt = f"{plan.cohort_id}.{self._token}.{self._attempts}"
@@ -197,41 +196,45 @@ class CohortQueue:
     # -- moving runs to where slots fall free ------------------------------------------------
 
     def _top_up(self, pulse: Pulse, *, ended: int) -> None:
-        """Send a worker more runs before it runs short: what it has slots for, or what ends in two pulses."""
+        """Send a worker more runs before it runs short: what it has slots for, or what ends in two pulses.
+
+        What was given to others that are still starting is left to them, until here slots fall free: whoever starts
+        late on a cluster should find its cohort.
+        """
         given = self.out[pulse.cohort]
         plan = given.plan
         if plan.cohort_id in self._suspects or self.halted:
             return
-        coming = sum(map(len, given.hands[pulse.hands :]))
-        wanted = max(plan.width, 2 * ended) - pulse.waiting - coming
-        if wanted > 0 and (hand := self._withdraw(plan.shape_key, most=wanted, is_shared=True)):
+        waiting = pulse.waiting + sum(map(len, given.hands[pulse.hands :]))
+        wanted = max(plan.width, 2 * ended) - waiting
+        needed = max(plan.width - pulse.running, 2 * ended) - waiting
+        if wanted > 0 and (hand := self._withdraw(plan.shape_key, most=wanted, of_others=needed, is_shared=True)):
             given.plan = replace(plan, members=(*plan.members, *hand))
             given.hands.append(hand)
             self._write(hand_name(pulse.cohort, len(given.hands)), hand, width=plan.width)
 
-    def _withdraw(self, shape_key: str, *, most: int, is_shared: bool = False) -> tuple[RunSpec, ...]:
+    def _withdraw(self, shape_key: str, *, most: int, of_others: int, is_shared: bool = False) -> tuple[RunSpec, ...]:
         """Take runs of a shape out of cohorts that nobody has begun, in the order of the plan.
 
         Args:
             shape_key: of the runs wanted.
             most: so many at most.
+            of_others: take from cohorts that were given out, too, until there are so many.
             is_shared: leave their share to the others that train this shape.
         """
-        unbegun = [given.plan for given in self.out.values() if not given.is_begun]
-        plans = [
-            plan
-            for plan in (*unbegun, *self.ready)
-            if plan.shape_key == shape_key and plan.cohort_id not in self._suspects
-        ]
-        if is_shared:
-            sharers = sum(given.is_begun and given.plan.shape_key == shape_key for given in self.out.values())
-            most = min(most, math.ceil(sum(len(plan.members) for plan in plans) / max(1, sharers)))
+        sharers = sum(given.is_begun and given.plan.shape_key == shape_key for given in self.out.values())
+        pending = [given.plan for given in self.out.values() if not given.is_begun]
         hand: list[RunSpec] = []
-        for plan in plans:
-            if len(hand) < most:
-                taken = most - len(hand)
-                hand += plan.members[:taken]
-                self._shrink(plan, plan.members[taken:])
+        for source, wanted in ((self.ready, most), (pending, min(most, of_others))):
+            plans = [plan for plan in source if plan.shape_key == shape_key and plan.cohort_id not in self._suspects]
+            share = -(-sum(len(plan.members) for plan in plans) // max(1, sharers))
+            left = min(wanted - len(hand), share) if is_shared else wanted - len(hand)
+            for plan in plans if left > 0 else ():
+                taken, rest = plan.members[:left], plan.members[left:]
+                if taken:
+                    hand += taken
+                    left -= len(taken)
+                    self._shrink(plan, rest)
         return tuple(hand)
 
     def _shrink(self, plan: CohortPlan, rest: tuple[RunSpec, ...]) -> None:

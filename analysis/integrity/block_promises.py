@@ -17,7 +17,6 @@ from analysis.schema import RUNS
 from analysis.store import Store
 from analysis.vouched import whole_groups
 
-DRAFT_S = 3600.0  # an unfinished file this old is nobody's [s]
 _DIGEST_ORDER = [("metric", "ascending"), ("run_id", "ascending"), ("bin", "ascending")]
 _LEDGER = ("run_id", "config_id", "status", "steps", "log.snapshots")
 
@@ -150,12 +149,3 @@ def _same(store: Store, run: str, first: str, second: str) -> bool:
 def _sorted(rows: pa.Table) -> pa.Table:
     rows = rows.select(sorted(rows.column_names))
     return rows.sort_by("step") if "step" in rows.column_names else rows
-
-
-def unsettled(store: Store) -> Iterator[Finding]:
-    """What killed writers left: curves of no ledger file, and what their store's place tells of."""
-    for one in store.place.leftovers(older_s=DRAFT_S):
-        if one.path is None:
-            yield Finding(text=one.text, remedy="settle")
-        else:
-            yield Finding(text=one.text, remedy="remove", files=(one.path,))

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from analysis.integrity.block_promises import doubled, of_block, unsettled
+from analysis.integrity.block_promises import doubled, of_block
 from analysis.integrity.file_promises import bare, checkpoints, probes, snapshots, sweeps
 from analysis.integrity.finding import Finding
 from analysis.kept_events import check_events
+from analysis.places.place import DRAFT_S, Leftover
 from analysis.store import Store
 from analysis.vouched import DOCTOR, forget_checked
 
@@ -47,8 +48,10 @@ def examine(store: Store, *, note: Callable[[int, int], None] = lambda done, of:
         note: told how many blocks were looked at, of how many.
     """
     forget_checked()
-    found, ledgers = list(unsettled(store)), dict[str, pa.Table]()
-    blocks = store.blocks()
+    left, ledgers = store.place.leftovers(older_s=DRAFT_S), dict[str, pa.Table]()
+    found = [_unsettled(one) for one in left]
+    replaced = {block for one in left for block in one.replaced}
+    blocks = [block for block in store.blocks() if block not in replaced]
     for number, block in enumerate(blocks):
         note(number, len(blocks))
         here = list(of_block(store, block, ledgers=ledgers))
@@ -63,6 +66,13 @@ def examine(store: Store, *, note: Callable[[int, int], None] = lambda done, of:
     found = list(_once(found)) or list(_events(store))
     rows = sum(map(len, ledgers.values()))
     return Examined(findings=found, blocks=len(blocks), runs=rows, files=files, unverified=unverified)
+
+
+def _unsettled(left: Leftover) -> Finding:
+    """What a killed writer left: the next one settles it, or it is a file that is no one's."""
+    if left.path is None:
+        return Finding(text=left.text, remedy="settle")
+    return Finding(text=left.text, remedy="remove", files=(left.path,))
 
 
 def _once(found: list[Finding]) -> Iterator[Finding]:

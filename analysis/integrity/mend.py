@@ -21,12 +21,11 @@ import pyarrow.compute as pc
 
 from analysis.errors import StoreError
 from analysis.files import made, read_parquet, write_bytes, write_json
-from analysis.integrity.block_promises import DRAFT_S
 from analysis.integrity.file_promises import bare
 from analysis.integrity.finding import Finding
 from analysis.integrity.invariants import examine
 from analysis.places.object_path import File
-from analysis.places.place import MARKER, OF_BLOCK
+from analysis.places.place import DRAFT_S, MARKER, OF_BLOCK
 from analysis.rows import new_block
 from analysis.schema import SCHEMA_VERSION
 from analysis.store import MARKER as MARKED

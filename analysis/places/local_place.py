@@ -106,17 +106,18 @@ class LocalPlace:
             path.unlink(missing_ok=True)
 
     def leftovers(self, *, older_s: float) -> list[Leftover]:
-        """A journal, and files of no block; whatever their age, since they are only put with the lock held."""
+        """A journal, and files of blocks that neither it nor the ledger knows; they are only put with the lock held."""
         strays = self._strays(*OF_BLOCK[1:])
-        found = [Leftover(journal)] if (journal := self._journal()) else []
-        if found and is_held(self.path / ".lock"):
+        block, replaces, text = self._journal()
+        if text and is_held(self.path / ".lock"):
             return []  # somebody is writing
-        known = set(self.stamps())
+        known = {*self.stamps(), block, *replaces}  # read after the listing: one may have joined meanwhile
+        is_in_place = self._file("runs", block).exists()
+        found = [Leftover(text, replaced=tuple(replaces) if is_in_place else ())] if text else []
         for path in strays:
-            if path.stem not in known:  # it may have joined meanwhile
+            if path.stem not in known:
                 whose = "; its rows are no one's" if path.parent.name == "metrics" else ""
-                text = f"{path.parent.name}/{path.name}: belongs to no ledger file{whose}"
-                found.append(Leftover(text, path=path))
+                found.append(Leftover(f"{path.parent.name}/{path.name}: belongs to no ledger file{whose}", path=path))
         return found
 
     def _strays(self, *parts: str) -> list[Path]:
@@ -125,16 +126,17 @@ class LocalPlace:
         known = set(self.stamps())  # read after the listing, so that a block that joins meanwhile is in both
         return [path for path in there if path.suffix == ".parquet" and path.stem not in known]
 
-    def _journal(self) -> str:
-        """What the journal says of a commit that is under way, or was left; empty where there is none."""
-        way_out = "the next run into this store settles it"
+    def _journal(self) -> tuple[str, list[str], str]:
+        """A block on its way, those that it replaces, and that in words; all empty where there is no journal."""
+        journal, way_out = self.path / ".pending", "the next run into this store settles it"
         try:
-            block = read_json(self.path / ".pending").get("block")
+            pending = journal_record(read_json(journal), path=journal)
         except FileNotFoundError:
-            return ""
+            return "", [], ""
         except StoreError:
-            return f".pending: not readable; {way_out}"
-        return f".pending: block {block} was left half-written; {way_out}"
+            return "", [], f".pending: not readable; {way_out}"
+        block = pending["block"]
+        return block, pending["replaces"], f".pending: block {block} was left half-written; {way_out}"
 
     def _settle(self, block: str, replaces: Sequence[str]) -> None:
         """Keep a block whose ledger file is in place, remove one without; then clear the journal."""

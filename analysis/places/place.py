@@ -27,6 +27,7 @@ Stamp: TypeAlias = tuple[int, int]
 PARTS = ("runs", "metrics", "digests", "checkpoints", "sweeps")
 OF_BLOCK = ("runs", "metrics", "digests")  # a block is a file of its name in each of these, the first its ledger
 MARKER = "eureka.json"
+DRAFT_S = 3600.0  # an unfinished file this old is nobody's [s]
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Leftover:
     Attributes:
         text: what, in one line.
         path: a file that is no one's; without one, whoever writes next settles it.
+        replaced: blocks whose runs are in another one already, and which are dropped when it is settled.
     """
 
     text: str
     path: File | None = None
+    replaced: tuple[str, ...] = ()
 
 
 class Place(Protocol):

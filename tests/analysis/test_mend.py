@@ -210,6 +210,24 @@ def test_a_block_that_is_just_being_written_is_no_fault(store: Store) -> None:
     repaired(store)
 
 
+@pytest.mark.parametrize("dropped", range(9))
+def test_a_merge_that_was_killed_is_settled_and_costs_no_run(store: Store, dropped: int) -> None:
+    before, old = frames.runs(store).drop("block", "ended_at"), store.blocks()
+    parts = (store.runs_path, store.metrics_path, store.digest_path)
+    kept = [(path_of(block), path_of(block).read_bytes()) for block in old for path_of in parts]
+    compact(store)
+    (new,) = store.blocks()
+    for path, content in kept[dropped:]:
+        path.write_bytes(content)
+    write_json(store.path / ".pending", {"block": new, "replaces": old})
+    texts = [one.text for one in examine(store).findings]
+    assert texts == [f".pending: block {new} was left half-written; the next run into this store settles it"]
+    said, after = repaired(store)
+    assert said == ["settled what killed writers left"]
+    assert frames.runs(after).drop("block", "ended_at").equals(before)
+    assert after.blocks() == [new]
+
+
 def test_unfinished_files_of_killed_writers_are_removed(store: Store) -> None:
     old, young = store.path / "runs" / ".a.tmp", store.path / "metrics" / ".b.tmp"
     for path in (old, young):

@@ -105,9 +105,27 @@ def test_runs_of_another_shape_are_not_sent(tmp_path: Path, store: Store, runs: 
 def test_a_cohort_that_is_out_but_not_begun_can_still_give(store: Store, runs: tuple[RunSpec, ...]):
     queue = queue_of(store, [8, 4], runs)
     busy, pending = began(queue), queue.take()
-    queue.hear(Pulse(cohort=busy, running=4, waiting=0))
+    queue.hear(Pulse(cohort=busy, finished=1, running=0, waiting=0))
     assert filed(store, hand_name(busy, 1)) == named(runs[8:12])
     assert filed(store, pending) == []
+
+
+def test_who_starts_late_finds_its_cohort_unless_slots_are_free_elsewhere(store: Store, runs: tuple[RunSpec, ...]):
+    queue = queue_of(store, [8, 8], runs)
+    busy, pending = began(queue), queue.take()
+    queue.hear(Pulse(cohort=busy, running=4, waiting=0))
+    assert queue.out[busy].hands == []
+    queue.hear(Pulse(cohort=busy, running=1, waiting=0))
+    assert filed(store, hand_name(busy, 1)) == named(runs[8:11])
+    assert filed(store, pending) == named(runs[11:16])
+
+
+def test_what_nobody_was_given_goes_first(store: Store, runs: tuple[RunSpec, ...]):
+    queue = queue_of(store, [8, 4, 6], runs)
+    busy, pending = began(queue), queue.take()
+    queue.hear(Pulse(cohort=busy, running=0, waiting=0))
+    assert filed(store, hand_name(busy, 1)) == named(runs[12:16])
+    assert filed(store, pending) == named(runs[8:12])
 
 
 def test_a_cohort_that_was_begun_gives_nothing(store: Store, runs: tuple[RunSpec, ...]):
@@ -137,7 +155,9 @@ def test_a_hand_that_came_too_late_is_given_out_again(store: Store, runs: tuple[
 def test_two_cohorts_that_are_out_never_share_a_name(store: Store, runs: tuple[RunSpec, ...]):
     queue = queue_of(store, [8, 4], runs)
     busy, pending = began(queue), queue.take()
-    queue.hear(Pulse(cohort=busy, running=4, waiting=0))  # is sent all that the pending one had, and takes nothing
+    queue.hear(
+        Pulse(cohort=busy, finished=1, running=0, waiting=0)
+    )  # is sent all that the pending one had, and takes nothing
     queue.hear(Pulse(cohort=busy, finished=8, over=True, hands=0))
     again = queue.take()
     assert again != pending
