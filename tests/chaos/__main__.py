@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{at + 1:4d}/{len(faults)}  {name:75s} {cost}  {found}", flush=True)
         if asked.write:
             sofar = [done[at] for at in sorted(done)]
-            results.write(results.page(sofar, seed=asked.seed, asked=len(faults), left_out=left_out))
+            results.write(results.page(sofar, seed=asked.seed, asked=len(faults), dear=n_dear, left_out=left_out))
 
     suffered = run(faults, seed=asked.seed, notes=asked.notes, tell=tell)
     survived = sum(not one.problems for one in suffered)

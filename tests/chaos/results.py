@@ -25,12 +25,12 @@ imported everything, so their recovery lacks the start of an interpreter; those 
 """
 
 
-def page(results: Sequence[Suffered], *, seed: int, asked: int, left_out: Sequence[str]) -> str:
+def page(results: Sequence[Suffered], *, seed: int, asked: int, dear: int, left_out: Sequence[str]) -> str:
     """The measured part of the page."""
     survived = sum(not one.problems for one in results)
     minutes = sum(one.seconds for one in results) / 60.0
     counts = f"{len(results)} of {asked} faults, {survived} survived, in {minutes:.0f} minutes"
-    head = f'Seed {seed}: {counts} (`make chaos ARGS="--faults {asked} --seed {seed}"`).'
+    head = f'Seed {seed}: {counts} (`make chaos ARGS="--faults {asked} --seed {seed} --dear {dear}"`).'
     by_kind: dict[tuple[str, str], list[Suffered]] = defaultdict(list)
     for one in results:
         by_kind[one.fault.family, one.fault.kind].append(one)

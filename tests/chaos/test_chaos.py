@@ -140,7 +140,7 @@ def test_the_page_counts_by_kind_and_keeps_what_was_written_by_hand(
     fault = CHEAP[0]
     found = [Suffered(fault, recovery_s=1.0, repeated_steps=4), Suffered(fault, ["lost <a run>"], 3.0, 8)]
     results.PAGE.write_text(f"old\n{results.MARK}\nDefects\n")
-    results.write(results.page(found, seed=3, asked=2, left_out=["clocks: no compiler"]))
+    results.write(results.page(found, seed=3, asked=2, dear=0, left_out=["clocks: no compiler"]))
     text = results.PAGE.read_text()
     assert f"| {fault.family} | {fault.kind} | 2 | 1 | 2.00 | 3.00 | 6 | 8 |" in text
     assert "Not survived: fault 2" in text
