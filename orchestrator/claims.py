@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
 from analysis.errors import StoreError
-from analysis.files import made, read_json, write_json
+from analysis.files import made, read_json, stamp_of, write_json
 from analysis.places.object_path import File
 from analysis.store import Store
 
@@ -163,6 +163,25 @@ class Claims:
 
     def _path(self, owner: str) -> File:
         return self._folder / f"{owner}.json"
+
+
+def beating(store: Store, *, sweep: str, lease_s: float | None = None) -> str:
+    """One whose claim is kept fresh; empty where nobody's is, which takes two beats of watching if there is any.
+
+    Args:
+        store: where the sweep runs.
+        sweep: its name.
+        lease_s: of the claims; `LEASE_S` unless given [s].
+    """
+    beat_s = (lease_s or LEASE_S) / BEATS
+    folder, until = store.sweep_dir(sweep) / "claims", time.monotonic() + 2 * beat_s
+    before = {path: stamp_of(path) for path in folder.glob("*.json")}
+    while before and time.monotonic() < until:
+        time.sleep(beat_s / 4)
+        for path in folder.glob("*.json"):
+            if stamp_of(path) != before.get(path):
+                return path.stem
+    return ""
 
 
 def owner_name() -> str:

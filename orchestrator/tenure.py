@@ -22,8 +22,10 @@ from analysis.files import made, plainly
 from analysis.places.object_lock import LEASE_S, Lock
 from analysis.places.object_path import ObjectPath
 from analysis.store import Store
+from orchestrator.claims import beating
 from orchestrator.errors import BadRequest
 
+SHARERS = "commands that share it"
 JOINS_S = 5.0  # the first of several that share is alone for a moment
 
 
@@ -63,7 +65,8 @@ def tenure(store: Store, *, sweep: str, is_shared: bool) -> Iterator[None]:
 def _afar(store: Store, *, sweep: str, is_shared: bool) -> Iterator[None]:
     """The same in a bucket: a lease, which the sweep's next command has as soon as the last one ended or fell silent.
 
-    Commands that share the sweep only look whether one is alone at it: their claims say the rest.
+    Commands that share the sweep only look whether one is alone at it, and one that would be alone looks whether
+    theirs are fresh.
     """
     folder = store.sweep_dir(sweep) / "tenure"
     assert isinstance(folder, ObjectPath)
@@ -77,6 +80,9 @@ def _afar(store: Store, *, sweep: str, is_shared: bool) -> Iterator[None]:
             lock.free()
             yield
             return
+        if sharer := beating(store, sweep=sweep):
+            lock.free()
+            raise BadRequest(_busy(sweep, f"{SHARERS}, one of them {sharer},".encode(), is_shared=False))
         _clear(store, sweep)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written ({plainly(error)})") from None
@@ -109,7 +115,7 @@ def _take(file: int, how: int) -> bool:
 
 
 def _sign(file: int, *, is_shared: bool) -> None:
-    many = "commands that share it, first " if is_shared else ""
+    many = f"{SHARERS}, first " if is_shared else ""
     with contextlib.suppress(OSError):  # a full disk
         os.ftruncate(file, 0)
         os.write(file, f"{many}process {os.getpid()} on {socket.gethostname()}".encode())

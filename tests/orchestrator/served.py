@@ -43,7 +43,7 @@ def served(store: Path, *arguments: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def served_here(path: Path) -> Iterator[str]:
+def served_here(path: Path | str) -> Iterator[str]:
     """The pages of a store from a thread of this process; gives their address."""
     import uvicorn
 

@@ -17,6 +17,7 @@ from tables import as_bytes, values
 from analysis.places.bucket import Bucket
 from analysis.store import Store
 from analysis.upkeep import check
+from orchestrator.claims import Claims
 from orchestrator.cli import cli
 from orchestrator.errors import BadRequest
 from orchestrator.run import run_sweep
@@ -80,6 +81,24 @@ def test_every_verb_works_in_a_bucket_and_says_what_it_says_of_a_folder(address:
     assert "0 new, 2 already stored" in said("plan", str(tmp_path / "small.yaml"), *FEW, "--store", address)
 
 
+def test_the_live_page_shows_a_bucket_as_it_shows_a_folder(address: str, tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    from served import counts, got, served_here, settled
+
+    sweep = small(tmp_path, *FEW)
+    train(sweep, address)
+    train(sweep, tmp_path / "store")
+    run, shown = sweep.runs[0].run_id, list[tuple[object, ...]]()
+    for place in (address, str(tmp_path / "store")):
+        with served_here(place) as url:
+            settled(url)
+            page = got(url, "/sweep/small")[2].replace(place, "STORE").replace(url, "URL")
+            shown.append((counts(url), page, got(url, f"/run/{run}/curve.json")[2]))
+    assert shown[0][0] == shown[1][0]
+    assert shown[0][2] == shown[1][2]
+    assert shown[0][1] == shown[1][1]
+
+
 def test_a_gateway_away_in_mid_sweep_costs_waiting_and_no_run(address: str, tmp_path: Path, gate: Gate) -> None:
     sweep = small(tmp_path, "base.budget.steps=150", "replicates=1")
     train(sweep, tmp_path / "store")
@@ -119,6 +138,23 @@ def test_a_second_command_on_a_sweep_is_refused_until_the_first_is_gone(address:
     with tenure(store, sweep=sweep.name, is_shared=False), pytest.raises(BadRequest, match="is being run by process"):
         train(sweep, address)
     train(sweep, address)
+
+
+def test_a_command_that_would_be_alone_is_refused_while_others_share(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.claims.LEASE_S", 3.0)
+    sweep, store = small(tmp_path, *FEW), Store.create(address)
+    with Claims(store, sweep=sweep.name, owner="another", lease_s=3.0) as other:
+        runs = [run.run_id for run in sweep.runs]
+        other.take(lambda held, living: runs)
+        with pytest.raises(BadRequest, match=r"commands that share it, one of them another.* --share"):
+            train(sweep, address)
+        with store.locked():
+            assert other.holds(runs)
+    Claims(store, sweep=sweep.name, owner="killed").take(lambda held, living: runs)
+    train(sweep, address)
+    assert Store(address).statuses().keys() == set(runs)
 
 
 def test_a_search_in_a_bucket_asks_for_a_database(address: str, tmp_path: Path) -> None:
