@@ -129,6 +129,15 @@ def constructed(text: str) -> Any:
         raise ValueError(f"a value is not of the type that its tag says ({type(error).__name__})") from None
 
 
+def _is_bare_number(key: yaml.ScalarNode) -> bool:
+    """A word to PyYAML and a number to OmegaConf, such as `1e-3` without its point."""
+    try:
+        float(key.value)
+    except ValueError:
+        return False
+    return key.style is None
+
+
 def _kind(root: yaml.Node | None) -> str:
     if root is None:
         return "an empty file"
@@ -153,7 +162,7 @@ def _walk_mapping(node: yaml.MappingNode, *, place: Place, lines: dict[Place, in
         line = key.start_mark.line + 1
         if key.tag == MERGE_TAG:
             continue  # merged keys are placed at the line of the mapping that takes them in
-        if key.tag != STR_TAG:
+        if key.tag != STR_TAG or _is_bare_number(key):
             got = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a collection"
             name = ".".join(place) or "the file"
             raise BadRequest(f"{file}:{line}: {name}: got the key {got}; expected a word")

@@ -119,6 +119,7 @@ BAD_ENDINGS = [
     (axis("optim.lr: ['???']"), 2, "Missing mandatory value"),
     (axis("? [1, 2]\n  : [3]"), 2, "axes: got the key a collection; expected a word"),
     (axis("optim.lr: [0.1"), None, "is not YAML: "),
+    (axis("1e-3: [1, 2]"), 2, "axes: got the key '1e-3'; expected a word"),
     ("on: 3", 1, "the file: got the key 'on'; expected a word"),
     ("log: !!python/object:os.system {}", 1, "is not YAML: could not determine a constructor"),
 ]
