@@ -41,7 +41,7 @@ def tables(store: Path) -> dict[str, str]:
     return {path.name + path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-SWEEP = "small.yaml base.budget.steps=10000"  # longer than it takes the last host to join
+SWEEP = "small.yaml base.budget.steps=20000"  # longer than it takes the last host to join
 WORKER = "pgrep -x 'ray::Cohort.*' | head -n 1"
 TRAINS = f"grep -q 'train' /proc/$({WORKER})/cmdline"  # Ray names a worker's process after what it is doing
 
@@ -56,7 +56,7 @@ def test_a_sweep_over_ssh_survives_a_killed_raylet_and_a_cut_link(hosts: Hosts) 
     store = hosts.shared / "store"
     first = hosts.start(0, hosts.eureka(f"run {SWEEP} --cluster ssh.yaml"))
     hosts.wait(
-        lambda: first.poll() is not None or (is_under_way(store) and hosts.on(3, WORKER)),
+        lambda: first.poll() is not None or (is_under_way(store) and hosts.on(3, f"{TRAINS} && echo yes || true")),
         "the sweep is under way, on the last host, too",
     )
     assert first.poll() is None, "the command ended early"
