@@ -42,8 +42,9 @@ def tables(store: Path) -> dict[str, str]:
 
 
 SWEEP = "small.yaml base.budget.steps=20000"  # longer than it takes the last host to join
-WORKER = "pgrep -x 'ray::Cohort.*' | head -n 1"
-TRAINS = f"grep -q 'train' /proc/$({WORKER})/cmdline"  # Ray names a worker's process after what it is doing
+IS_WORKER = "ra[y]::.*Trainable"  # in brackets, so that the shell that asks is none
+WORKER = f"pgrep -f '{IS_WORKER}' | head -n 1"
+TRAINS = f"grep -q 'Trainable.train' /proc/$({WORKER})/cmdline"  # Ray names a worker's process after what it is doing
 
 
 def freeze(hosts: Hosts, host: int) -> None:
@@ -72,7 +73,7 @@ def test_a_sweep_over_ssh_survives_a_killed_raylet_and_a_cut_link(hosts: Hosts) 
     assert len(Store(store).statuses()) == RUNS
     assert list((store / "checkpoints").iterdir()) == []
     before = tables(store)
-    hosts.on(3, "pkill -CONT -x 'ray::Cohort.*'")
+    hosts.on(3, f"pkill -CONT -f '{IS_WORKER}'")
     hosts.wait(lambda: hosts.on(3, f"{TRAINS} || echo no"), "the late worker's step has come to its end")
     hosts.say(f"it left {len(list((store / 'checkpoints').iterdir()))} saved states of runs that are done")
     hosts.mend(3)
