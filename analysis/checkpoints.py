@@ -28,7 +28,7 @@ class Checkpoints:
 
     def __init__(self, folder: File):
         self.folder = folder
-        self._read: dict[str, tuple[Stamp, dict[str, int]]] = {}  # file name -> its stamp, and how far its runs are
+        self._read: dict[str, tuple[Stamp, dict[str, int]]] = {}  # as `by_cohort` gave it last
 
     def save(self, cohort: str, states: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Replace a cohort's checkpoint with the states of its running members, by run_id."""
@@ -37,19 +37,24 @@ class Checkpoints:
         }
         write_arrays(self._path(cohort), arrays)
 
+    def by_cohort(self) -> dict[str, tuple[Stamp, dict[str, int]]]:
+        """Of each cohort that has saved states, the file's stamp and its runs' steps; reads only what is new."""
+        known, there = self._read, dict[str, tuple[Stamp, dict[str, int]]]()
+        for path in files_in(self.folder, ".npz"):
+            with contextlib.suppress(StoreError):  # damaged: `doctor` tells
+                if (stamp := stamp_of(path)) is not None:  # else dropped just now
+                    found = known.get(path.stem)
+                    there[path.stem] = found if found and found[0] == stamp else (stamp, _steps_in(path))
+        self._read = there
+        return there
+
     def furthest(self) -> dict[str, tuple[File, int]]:
         """Where the furthest saved state of each unfinished run lies, and its step; reads only what is new."""
-        known, self._read = self._read, {}
         best: dict[str, tuple[File, int]] = {}
-        for path in files_in(self.folder, ".npz"):
-            with contextlib.suppress(StoreError):
-                if (stamp := stamp_of(path)) is None:
-                    continue  # dropped just now
-                found = known.get(path.name)
-                self._read[path.name] = found if found and found[0] == stamp else (stamp, _steps_in(path))
-                for run, step in self._read[path.name][1].items():
-                    if run not in best or best[run][1] < step:
-                        best[run] = (path, step)
+        for cohort, (_, steps) in self.by_cohort().items():
+            for run, step in steps.items():
+                if run not in best or best[run][1] < step:
+                    best[run] = (self._path(cohort), step)
         return best
 
     def load(self, run_id: str, path: File) -> dict[str, np.ndarray] | None:
@@ -65,10 +70,11 @@ class Checkpoints:
 
     def drop_spent(self, ended: Collection[str]) -> None:
         """Forget checkpoints all of whose runs have ended."""
+        done = set(ended)
         for path in files_in(self.folder, ".npz"):
             with contextlib.suppress(StoreError), read_arrays(path) as arrays:
-                if {name.partition("/")[0] for name in arrays.files} <= set(ended):
-                    path.unlink(missing_ok=True)
+                if {name.partition("/")[0] for name in arrays.files} <= done:
+                    remove(path)
 
     def _path(self, cohort: str) -> File:
         return self.folder / f"{cohort}.npz"

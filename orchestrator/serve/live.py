@@ -21,7 +21,7 @@ from analysis.detectors import DETECTORS
 from analysis.digest import DIGEST_SCHEMA
 from analysis.errors import AnalysisError, StoreError
 from analysis.estimate import config_table
-from analysis.files import read_arrays, read_json
+from analysis.files import read_json
 from analysis.places.object_path import File
 from analysis.store import Store
 from analysis.study import Study, study_of
@@ -86,7 +86,6 @@ class Live:
         self._keys: dict[str, tuple[Any, ...]] = {}
         self._counted: dict[str, tuple[tuple[int, int], Standing]] = {}
         self._rest_until: dict[str, float] = {}
-        self._saved: dict[str, tuple[int, dict[str, int]]] = {}
         self._asked = self._served = 0
         self._changed = threading.Condition()
         self._is_over = False
@@ -159,7 +158,7 @@ class Live:
         names = self.store.sweeps() if self.only is None else chosen_sweeps(self.store, name=self.only)
         for ledger in self._ledgers.values():
             ledger.read_new()
-        saved = self._saved_steps()
+        saved = {run: step for run, (_, step) in self.store.checkpoints.furthest().items()}
         made = {}
         for name in names:
             try:
@@ -244,23 +243,6 @@ class Live:
             members=frozenset(),
         )
 
-    def _saved_steps(self) -> dict[str, int]:
-        """How far runs with a saved state have come; reads only checkpoints that are new."""
-        there = {}
-        for path in self.store.files("checkpoints", ".npz"):
-            try:
-                stamp = path.stat().st_mtime_ns
-                known = self._saved.get(path.stem)
-                there[path.stem] = known if known and known[0] == stamp else (stamp, _steps_in(path))
-            except (OSError, StoreError):  # it has just gone, or is damaged: `eureka doctor` tells
-                continue
-        self._saved = there
-        best: dict[str, int] = {}
-        for _, steps in there.values():
-            for run, step in steps.items():
-                best[run] = max(step, best.get(run, 0))
-        return best
-
     def _cohorts(self, name: str, runs: pl.DataFrame, word: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         """Cohorts that the running command has given out: members, slots, what has ended and what is in slots."""
         if word is None or word["is_lost"]:
@@ -282,9 +264,9 @@ class Live:
             one["since"] = one["since"] if hand else stamp
         ended = runs.filter(pl.col("cohort").is_in(list(found)))
         of_cohort = {str(key[0]): part for key, part in ended.partition_by("cohort", as_dict=True).items()}
-        done = set(ended["run_id"])
+        done, states = set(ended["run_id"]), self.store.checkpoints.by_cohort()
         for base, one in found.items():
-            part, (stamp_ns, saved) = of_cohort.get(base), self._saved.get(base, (0, {}))
+            part, ((_, stamp_ns), saved) = of_cohort.get(base), states.get(base, ((0, 0), {}))
             inside = {run: step for run, step in saved.items() if run not in done}
             one["ended"] = 0 if part is None else len(part)
             one["host"] = "" if part is None else str(part["host"][-1] or "")
@@ -335,10 +317,3 @@ def _cohort(path: File, stamp: float) -> tuple[int, int, str]:
     """A cohort file's members, slots and device."""
     record = read_json(path)
     return len(record["members"]), int(record["width"]), str(record["device"])
-
-
-def _steps_in(path: File) -> dict[str, int]:
-    """How far each run of a checkpoint has come [steps]."""
-    with read_arrays(path) as arrays:
-        runs = {name.partition("/")[0] for name in arrays.files}
-        return {run: int(arrays[f"{run}/step"]) for run in runs}

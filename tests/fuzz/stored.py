@@ -25,7 +25,6 @@ from analysis.usual import judge_of
 from orchestrator.claims import Claims
 from orchestrator.rerun import find_run, stored_curve
 from orchestrator.serve.curves import saved_curve
-from orchestrator.serve.live import _steps_in
 from orchestrator.status import LEDGER_COLUMNS, standing, standings
 from tests.fuzz import small_store
 from tests.fuzz.archive import vary_arrays
@@ -69,7 +68,6 @@ def targets(folder: Path) -> list[Target]:
             store.checkpoints.load(run_id, path)
         store.checkpoints.drop_spent(store.statuses())
         saved_curve(store, run)
-        _steps_in(saved)
 
     snapshot = store.snapshots.path(*store.snapshots.there()[0])
 
