@@ -188,7 +188,7 @@ def fetch(paths: Sequence[File]) -> list[File]:
 
 def forget_copies() -> None:
     """Read again what was copied here: it may have been damaged, or mended, since."""
-    if _copies.cache_info().currsize:
+    if _made_copies.cache_info().currsize:
         for copy in _copies().iterdir():
             shutil.rmtree(copy, ignore_errors=True)
 
@@ -201,8 +201,15 @@ def at_once(read: Callable[[ObjectPath], object], paths: Iterable[ObjectPath]) -
         list(pool.map(read, paths))
 
 
-@cache
 def _copies() -> Path:
+    """The folder of this process's copies; a new one where a cleaner of temporary folders took the last."""
+    if not _made_copies().is_dir():
+        _made_copies.cache_clear()
+    return _made_copies()
+
+
+@cache
+def _made_copies() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="eureka-copies-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from analysis.integrity.mend import mend
 from analysis.places.bucket import Bucket, bucket_of
 from analysis.places.object_lock import LEASE_S, Lock
 from analysis.places.object_log import WHOLE_EVERY
-from analysis.places.object_path import ObjectPath
+from analysis.places.object_path import ObjectPath, forget_copies
 from analysis.places.place import is_there
 from analysis.schema import PROVENANCE
 from analysis.store import Store
@@ -86,6 +87,19 @@ def test_tables_in_a_bucket_are_those_in_a_folder(store: Store, tmp_path: Path) 
     for here, there in zip(plain(folder), plain(store), strict=True):
         assert here.equals(there)
     assert check(store) == []
+
+
+def test_copies_that_were_cleared_away_are_made_again(store: Store) -> None:
+    store.commit([row("a")], [curve_of("a")], types=TYPES)
+    before = store.metrics_paths()
+    shutil.rmtree(Path(before[0]).parents[1])
+    assert store.statuses() == {"a": "finished"}
+    (again,) = store.metrics_paths()
+    assert again not in before
+    assert Path(again).exists()
+    forget_copies()
+    assert not Path(again).exists()
+    assert len(store.runs_table()) == 1
 
 
 def test_any_parquet_reader_can_open_the_tables(store: Store, gate: Gate) -> None:
@@ -217,10 +231,10 @@ def test_who_meets_a_merge_follows_it(store: Store, monkeypatch: pytest.MonkeyPa
         if key.startswith("runs/") and not merged:
             merged.append(key)
             compact(store)  # between the log and what it names
-            analysis.places.object_path._copies.cache_clear()  # as in a process of its own
+            analysis.places.object_path._made_copies.cache_clear()  # as in a process of its own
         return read(self, key)
 
-    analysis.places.object_path._copies.cache_clear()
+    analysis.places.object_path._made_copies.cache_clear()
     monkeypatch.setattr(Bucket, "read", interrupted)
     if does == "read":
         assert later.runs_table().num_rows == 2
