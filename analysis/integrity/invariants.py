@@ -49,7 +49,7 @@ def examine(store: Store, *, note: Callable[[int, int], None] = lambda done, of:
     """
     forget_checked()
     left, ledgers = store.place.leftovers(older_s=DRAFT_S), dict[str, pa.Table]()
-    found = [_unsettled(one) for one in left]
+    found = [unsettled(one) for one in left]
     replaced = {block for one in left for block in one.replaced}
     blocks = [block for block in store.blocks() if block not in replaced]
     for number, block in enumerate(blocks):
@@ -68,7 +68,7 @@ def examine(store: Store, *, note: Callable[[int, int], None] = lambda done, of:
     return Examined(findings=found, blocks=len(blocks), runs=rows, files=files, unverified=unverified)
 
 
-def _unsettled(left: Leftover) -> Finding:
+def unsettled(left: Leftover) -> Finding:
     """What a killed writer left: the next one settles it, or it is a file that is no one's."""
     if left.path is None:
         return Finding(text=left.text, remedy="settle")

@@ -67,7 +67,7 @@ class DealtOnce(Queue):
     def _top_up(self, pulse: Pulse, *, ended: int) -> None:
         pass
 
-    def _withdraw(self, shape_key: str, *, most: int, is_shared: bool = False) -> tuple[RunSpec, ...]:
+    def _withdraw(self, shape_key: str, *, most: int, of_others: int, is_shared: bool = False) -> tuple[RunSpec, ...]:
         return ()
 
 

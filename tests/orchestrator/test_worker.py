@@ -51,7 +51,7 @@ def test_a_cohort_whose_members_were_all_given_away_is_over_at_once(tmp_path: Pa
     sweep = small(tmp_path)
     queue = queue_in(tmp_path / "store", sweep, pack(sweep.runs, outlook=Outlook(width=2), workers=3))
     pending = queue.take()
-    assert queue._withdraw(sweep.runs[0].shape_key, most=6)
+    assert queue._withdraw(sweep.runs[0].shape_key, most=6, of_others=6)
     pulse = pulse_or_error(CohortWorker(store=queue.store, sweep=sweep.name, cohort=pending))
     assert (pulse.over, pulse.error, pulse.finished) == (True, "", 0)
     queue.hear(pulse)

@@ -31,10 +31,12 @@ from analysis.appended import Appended, check_appended, sum_path
 from analysis.detect import stored_events
 from analysis.errors import StoreError
 from analysis.files import read_json, write_json
-from analysis.integrity.block_promises import of_block, unsettled
+from analysis.integrity.block_promises import of_block
 from analysis.integrity.file_promises import checkpoints, probes, snapshots, sweeps
 from analysis.integrity.finding import Finding
+from analysis.integrity.invariants import unsettled
 from analysis.kept_events import check_events
+from analysis.places.place import DRAFT_S
 from analysis.probes import PROBES
 from analysis.schema import schema
 from analysis.store import Store
@@ -179,7 +181,9 @@ def kinds(store: Store) -> dict[str, Kind]:
         "study's sum": Kind(
             sum_path(sweep / "study.journal"), lambda: sweeps(store), lambda: study(sweep / "study.journal")
         ),
-        "journal": Kind(root / ".pending", lambda: unsettled(store), opened(journal)),
+        "journal": Kind(
+            root / ".pending", lambda: map(unsettled, store.place.leftovers(older_s=DRAFT_S)), opened(journal)
+        ),
     }
 
 
