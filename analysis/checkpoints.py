@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from analysis.errors import StoreError
 from analysis.files import files_in, read_arrays, remove, stamp_of, write_arrays
 from analysis.places.object_path import File
 from analysis.places.place import Stamp
+
+Saved: TypeAlias = tuple[Stamp, dict[str, int]]  # a checkpoint's stamp, and how far each of its runs is [steps]
 
 
 class Checkpoints:
@@ -28,7 +30,7 @@ class Checkpoints:
 
     def __init__(self, folder: File):
         self.folder = folder
-        self._read: dict[str, tuple[Stamp, dict[str, int]]] = {}  # as `by_cohort` gave it last
+        self._read: dict[str, Saved] = {}  # as `by_cohort` gave it last
 
     def save(self, cohort: str, states: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Replace a cohort's checkpoint with the states of its running members, by run_id."""
@@ -37,9 +39,9 @@ class Checkpoints:
         }
         write_arrays(self._path(cohort), arrays)
 
-    def by_cohort(self) -> dict[str, tuple[Stamp, dict[str, int]]]:
+    def by_cohort(self) -> dict[str, Saved]:
         """Of each cohort that has saved states, the file's stamp and its runs' steps; reads only what is new."""
-        known, there = self._read, dict[str, tuple[Stamp, dict[str, int]]]()
+        known, there = self._read, dict[str, Saved]()
         for path in files_in(self.folder, ".npz"):
             with contextlib.suppress(StoreError):  # damaged: `doctor` tells
                 if (stamp := stamp_of(path)) is not None:  # else dropped just now
@@ -50,12 +52,7 @@ class Checkpoints:
 
     def furthest(self) -> dict[str, tuple[File, int]]:
         """Where the furthest saved state of each unfinished run lies, and its step; reads only what is new."""
-        best: dict[str, tuple[File, int]] = {}
-        for cohort, (_, steps) in self.by_cohort().items():
-            for run, step in steps.items():
-                if run not in best or best[run][1] < step:
-                    best[run] = (self._path(cohort), step)
-        return best
+        return {run: (self._path(cohort), step) for run, (cohort, step) in furthest_in(self.by_cohort()).items()}
 
     def load(self, run_id: str, path: File) -> dict[str, np.ndarray] | None:
         """A run's state from a checkpoint; None when the file is gone or damaged."""
@@ -78,6 +75,16 @@ class Checkpoints:
 
     def _path(self, cohort: str) -> File:
         return self.folder / f"{cohort}.npz"
+
+
+def furthest_in(states: Mapping[str, Saved]) -> dict[str, tuple[str, int]]:
+    """Of saved states by cohort, each run's furthest: the cohort that saved it, and its step."""
+    best: dict[str, tuple[str, int]] = {}
+    for cohort, (_, steps) in states.items():
+        for run, step in steps.items():
+            if run not in best or best[run][1] < step:
+                best[run] = (cohort, step)
+    return best
 
 
 def _steps_in(path: File) -> dict[str, int]:

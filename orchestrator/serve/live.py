@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.checkpoints import Saved, furthest_in
 from analysis.detectors import DETECTORS
 from analysis.digest import DIGEST_SCHEMA
 from analysis.errors import AnalysisError, StoreError
@@ -86,6 +87,7 @@ class Live:
         self._keys: dict[str, tuple[Any, ...]] = {}
         self._counted: dict[str, tuple[tuple[int, int], Standing]] = {}
         self._rest_until: dict[str, float] = {}
+        self._states: dict[str, Saved] = {}
         self._asked = self._served = 0
         self._changed = threading.Condition()
         self._is_over = False
@@ -158,7 +160,8 @@ class Live:
         names = self.store.sweeps() if self.only is None else chosen_sweeps(self.store, name=self.only)
         for ledger in self._ledgers.values():
             ledger.read_new()
-        saved = {run: step for run, (_, step) in self.store.checkpoints.furthest().items()}
+        self._states = self.store.checkpoints.by_cohort()
+        saved = {run: step for run, (_, step) in furthest_in(self._states).items()}
         made = {}
         for name in names:
             try:
@@ -264,9 +267,9 @@ class Live:
             one["since"] = one["since"] if hand else stamp
         ended = runs.filter(pl.col("cohort").is_in(list(found)))
         of_cohort = {str(key[0]): part for key, part in ended.partition_by("cohort", as_dict=True).items()}
-        done, states = set(ended["run_id"]), self.store.checkpoints.by_cohort()
+        done = set(ended["run_id"])
         for base, one in found.items():
-            part, ((_, stamp_ns), saved) = of_cohort.get(base), states.get(base, ((0, 0), {}))
+            part, ((_, stamp_ns), saved) = of_cohort.get(base), self._states.get(base, ((0, 0), {}))
             inside = {run: step for run, step in saved.items() if run not in done}
             one["ended"] = 0 if part is None else len(part)
             one["host"] = "" if part is None else str(part["host"][-1] or "")
